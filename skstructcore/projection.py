@@ -18,7 +18,7 @@ from sklearn.random_projection import GaussianRandomProjection
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ._utils.computing import parts, thread_pool
+from ._utils.computing import slices, thread_pool
 from ._utils.rows import ContainerOutputMixin, LazyRows, check_features
 from ._utils.typing import ArrayLike, NDArray, RandomState, Self
 
@@ -131,7 +131,7 @@ def _project(components, values):
     images = values.reshape(len(values) if values.ndim > 2 else 1, -1, n_features)
     matrix = components.T.astype(values.dtype, copy=False)
     projected = np.empty((*images.shape[:2], len(components)), dtype=values.dtype)
-    blocks = list(product(range(len(images)), parts(images.shape[1], _BLOCK_ROWS)))
+    blocks = list(product(range(len(images)), slices(images.shape[1], _BLOCK_ROWS)))
 
     def project(block):
         projected[block] = images[block] @ matrix

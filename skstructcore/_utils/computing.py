@@ -88,7 +88,7 @@ def _left_of(folder, limit, used, cache):
         return []
 
 
-def parts(n, size):
+def slices(n, size):
     """Slices of at most `size` that cover ``range(n)``, which may be empty.
 
     `sklearn.utils.gen_batches` takes no empty range, and costs too much between two blocks.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 from sklearn.utils.validation import check_array, validate_data
 
-from .computing import parts
+from .computing import slices
 from .typing import ArrayLike, NDArray
 
 _FLOATS = [np.float32, np.float64]
@@ -71,7 +71,7 @@ def iter_placed(
             start += len(batch)
         return
     batch_size = max(1, _PATCHES_PER_BATCH // math.prod(X.shape[1:-1]))
-    for rows in parts(len(X), batch_size):
+    for rows in slices(len(X), batch_size):
         yield rows, X[rows]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
-from .._utils.computing import end_with_parent, parts
+from .._utils.computing import end_with_parent, slices
 from .._utils.rows import LazyRows, counted_rows, iter_placed
 from .._utils.typing import NDArray, RandomState
 from .._utils.warning import warn_user
@@ -251,7 +251,7 @@ def over_shards(
         return
     jobs = (
         joblib.delayed(_at_work)(function, *(part[shard] for part in (X, *others)))
-        for shard in parts(len(X), shard_size)
+        for shard in slices(len(X), shard_size)
     )
     # A worker that is lost costs the shards that it was at: what is done has been sent.
     yield from joblib.Parallel(return_as="generator")(jobs)

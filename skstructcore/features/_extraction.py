@@ -18,7 +18,7 @@ from itertools import chain, groupby, islice, product
 import joblib
 import numpy as np
 
-from .._utils.computing import device_memory, parts, progress_bar
+from .._utils.computing import device_memory, progress_bar, slices
 from ..images.image_list import ImageList
 from ._cache import FeatureCache
 
@@ -77,7 +77,7 @@ class Extraction:
         """Yield float32 arrays `(n_in_batch, *shape)`, in the order of the images."""
         with self._workers(verbose) as (pool, progress):
             every = range(len(self.images))
-            batches = (self._submit(pool, every[part]) for part in parts(len(every), batch_size))
+            batches = (self._submit(pool, every[part]) for part in slices(len(every), batch_size))
             for rows, batch, jobs in begun_ahead(batches, _N_BATCHES_BEGUN):
                 yield self._finish(pool, rows, batch, jobs)
                 progress.update(len(rows))
@@ -272,7 +272,7 @@ class TiledExtraction(Extraction):
         """Begin the work in order; yield the jobs of tiles, with the one that opens their image."""
         # The next image is decoded while the tiles of this one are in work.
         for image in begun_ahead((pool.submit(self._open, i) for i in range(len(self.images))), 2):
-            for tiles in parts(len(self.tiling), n_tiles):
+            for tiles in slices(len(self.tiling), n_tiles):
                 yield image, pool.submit(self._work_on_tiles, image, tiles)
 
     def _open(self, i):

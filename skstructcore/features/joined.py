@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.computing import parts
+from .._utils.computing import slices
 from .._utils.typing import NDArray, Self
 from ..images.geometry import upsample_maps
 from ._backbone import PatchFeatures
@@ -171,7 +171,7 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         with ExitStack() as stack:  # an error in one of them keeps the others: they are closed
             # Image by image, as the batches of the parts may be of different lengths.
             by_image = [chain.from_iterable(stack.enter_context(closing(s))) for s in streams]
-            for rows in parts(len(images), n):
+            for rows in slices(len(images), n):
                 batch = [np.stack(list(islice(s, rows.stop - rows.start))) for s in by_image]
                 yield np.concatenate([_at_grid(b, self.grid_shape_) for b in batch], axis=-1)
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._utils.computing import device_memory, find_device, parts, thread_pool
+from .._utils.computing import device_memory, find_device, slices, thread_pool
 from .index import check_integer, check_rows
 
 _BLOCK_ROWS = 1024  # rows and picks of one matrix product: 1 MB of products, which stays in cache
@@ -150,7 +150,7 @@ class _Selection:
                 start = self.X[self.indices[0]]
                 run_all(
                     lambda part: self.kernels.distances_to(self.X[part], start, self.nearest[part]),
-                    parts(len(self.X), 8 * _BLOCK_ROWS),
+                    slices(len(self.X), 8 * _BLOCK_ROWS),
                 )
             # Matrix products lose the less to cancellation the nearer the rows are to 0.
             sample = self.X[:: len(self.X) // 1024 + 1]
@@ -161,7 +161,7 @@ class _Selection:
                 rows, threshold = self._frontier(threshold * share)
                 stale = rows[self.seen[rows] < done]
                 stale = stale[np.argsort(self.seen[stale], kind="stable")]
-                blocks = [stale[part] for part in parts(len(stale), _BLOCK_ROWS)]
+                blocks = [stale[part] for part in slices(len(stale), _BLOCK_ROWS)]
                 run_all(partial(self._update, done=done, threshold=threshold), blocks)
                 live, threshold, last = self._live(rows, threshold)
                 before = done

@@ -8,7 +8,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils.extmath import randomized_svd
 
-from .._utils.computing import device_memory, find_device, parts, thread_pool
+from .._utils.computing import device_memory, find_device, slices, thread_pool
 from .._utils.typing import Algorithm, ArrayLike, NDArray
 
 _RECALL_SAMPLE, _RECALL_NEIGHBORS = 500, 5
@@ -196,7 +196,7 @@ class ExactSearch:
         n_coordinates = bank.shape[1] if self.axes is None else self.axes.shape[1] + 1
         self.coordinates = np.empty((n_coordinates, len(bank)), dtype=np.float32)
         self.offsets = np.empty(len(bank), dtype=np.float32)
-        for part in parts(len(bank), _BLOCK_ENTRIES):
+        for part in slices(len(bank), _BLOCK_ENTRIES):
             centred = bank[part] - self.origin
             self.coordinates[:, part] = self._leading(centred).T
             self.offsets[part] = self._half_norms(centred)
@@ -206,7 +206,7 @@ class ExactSearch:
         indices = np.full((len(queries), k), -1, dtype=np.int64)
         # Threads share an image's queries, unless these are done before a thread has started.
         step = min(max(_BLOCK_QUERIES, len(queries) // 8), 8 * _BLOCK_QUERIES)
-        blocks = parts(len(queries), step)
+        blocks = slices(len(queries), step)
         n_products = len(queries) * self.coordinates.size
         most = min(len(blocks), max(1, n_products // _PRODUCTS_A_THREAD))
         search = partial(self._search, queries, query_groups, groups, distances, indices)
@@ -220,8 +220,8 @@ class ExactSearch:
         centred = rows - self.origin
         leading, halves = self._leading(centred), self._half_norms(centred)
         n_together = max(_BLOCK_QUERIES, _BLOCK_QUERIES * _BLOCK_ENTRIES // len(self.bank))
-        for some in parts(len(rows), n_together):
-            for block in parts(len(self.bank), _BLOCK_ENTRIES):
+        for some in slices(len(rows), n_together):
+            for block in slices(len(self.bank), _BLOCK_ENTRIES):
                 products = leading[some] @ self.coordinates[:, block]
                 self.kernels.search_block(
                     rows[some], halves[some], products, self.bank, block.start,
@@ -284,7 +284,7 @@ class DeviceSearch:
         )
         distances = np.empty((len(queries), k))
         indices = np.empty((len(queries), k), dtype=np.int64)
-        for part in parts(len(queries), step):
+        for part in slices(len(queries), step):
             some = queries[part], k, query_groups[part], groups
             distances[part], indices[part] = self._search(*some)
         return distances, indices
