@@ -155,6 +155,14 @@ def test_the_guaranteed_rule_is_the_conformal_one():
     assert decision.held_out.n_independent == 20 and decision.interval is None
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_nothing_is_decided_by_scores_that_are_no_numbers(rule):
+    scores = np.array([1.0, 2, 3, 4, 5, 6, np.nan])
+    for held_out in (scores, HeldOut(scores), HeldOut(scores[:0])):
+        with pytest.raises(ValueError, match=r"scores contains NaN|0 sample"):
+            decide(held_out, 0.1, rule)
+
+
 def test_a_decision_says_how_many_good_images_it_rejects():
     scores = np.arange(1.0, 11.0)
     assert str(decide(scores, 0.1, "guaranteed")) == "rejects at most 9.1 % of good images"

@@ -60,11 +60,11 @@ def test_every_descriptor_scales_with_the_map_and_none_reacts_to_order(maps, fac
     np.testing.assert_allclose(moved[rough], expected[rough], atol=1e-5)
 
 
-def test_a_constant_map_has_no_spread():
-    phi = compute_descriptors(
-        np.full((1, 3, 3), 7.0), ["std", "tv", "contrast", "moran", "component", "max"]
-    )
-    np.testing.assert_array_equal(phi, [[0, 0, 0, 0, 0, 7]])
+@pytest.mark.parametrize("value", [7.0, 0.1])  # the mean of 49 times 0.1 is not 0.1
+def test_a_constant_map_has_no_spread(value):
+    names = ["tv", "contrast", "moran", "component", "max"]
+    phi = compute_descriptors(np.full((1, 7, 7), value), [*names, "std"])
+    np.testing.assert_allclose(phi, [[0, 0, 0, 0, value, 0]], rtol=0, atol=1e-16)
 
 
 def test_corners_connect_the_pixels_of_a_component():
@@ -99,6 +99,9 @@ def test_unknown_name_is_answered_with_the_known_ones(name):
 def test_wrong_shape_and_nan_name_the_descriptor():
     with pytest.raises(ValueError, match=r"'bad_shape' must return one number an image"):
         compute_descriptors(MAP, [named("bad_shape", lambda maps: maps[0])])
+    ignored = np.arange(9).reshape(1, 3, 3) < 2
+    with pytest.raises(ValueError, match=r"'bad_shape' must return one number an .* shape \(7,\)"):
+        compute_descriptors(MAP, [named("bad_shape", lambda maps: maps[0])], ignored=ignored)
     with pytest.raises(ValueError, match=r"'bad_value' returned nan for image 0"):
         compute_descriptors(MAP, [named("bad_value", lambda maps: np.full(len(maps), np.nan))])
 

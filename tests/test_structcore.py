@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
 from skstructcore import (
@@ -315,6 +316,14 @@ def test_maps_of_another_size_or_kind_are_an_error(maps):
         scorer.predict(maps.astype(np.complex64))
     with pytest.raises(ValueError, match="real numbers; found dtype <U"):
         StructCoreScorer().fit(maps.astype(str))
+
+
+def test_after_a_fit_that_failed_nothing_is_judged():
+    scorer = StructCoreScorer()
+    with pytest.raises(ValueError, match="copies of each other"):
+        scorer.fit(np.ones((20, 3, 3)))
+    with pytest.raises(NotFittedError):
+        scorer.predict(np.ones((2, 3, 3)))
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -5,7 +5,7 @@ Everything that accepts or rejects asks a `Decision`. A rule is one of its three
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -217,10 +217,9 @@ def decide(
     check_number(false_alarm_rate, "false_alarm_rate", 0, 1)
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(map(repr, RULES))}, got {rule!r}.")
-    if not isinstance(scores, HeldOut):
-        scores = check_array(scores, dtype=np.float64, ensure_2d=False, input_name="scores")
-        scores = HeldOut(scores)
-    return RULES[rule].learn(scores, false_alarm_rate)
+    held_out = scores if isinstance(scores, HeldOut) else HeldOut(scores)
+    scores = check_array(held_out.scores, dtype=np.float64, ensure_2d=False, input_name="scores")
+    return RULES[rule].learn(replace(held_out, scores=scores), false_alarm_rate)
 
 
 def decide_by_base(base: HeldOut, false_alarm_rate: float, rule: Rule) -> Decision:

@@ -198,8 +198,8 @@ def _of_counted(descriptor, maps, ignored):
             value = descriptor(image, out)
         else:
             value = descriptor(image[~out].reshape(1, 1, -1))
-        values.append(np.asarray(value).item())
-    return np.array(values)
+        values.append(np.ravel(value))  # one number, or as many as the caller will complain of
+    return np.concatenate(values)
 
 
 def check_map_stack(maps: ArrayLike, name: str = "maps") -> NDArray[np.floating]:

@@ -92,8 +92,11 @@ def moran(
     blob; O(m).
     """
     counted = True if ignored is None else ~ignored
-    centred = maps - maps.mean(axis=(1, 2), keepdims=True, dtype=np.float64, where=counted)
+    mean = maps.mean(axis=(1, 2), keepdims=True, dtype=np.float64, where=counted)
+    centred = maps - mean
     variance = np.square(centred).mean(axis=(1, 2), where=counted)
+    # Rounding leaves a tiny spread where all values are equal.
+    varies = variance > np.square(10 * np.finfo(np.float64).eps * mean[:, 0, 0])
     height, width = maps.shape[1:]
     n_pairs = (height - 1) * width + height * (width - 1)
     if ignored is not None:
@@ -104,8 +107,8 @@ def moran(
         (centred[:, 1:] * centred[:, :-1]).sum(axis=(1, 2)),
         (centred[:, :, 1:] * centred[:, :, :-1]).sum(axis=(1, 2)),
     ]
-    scale = n_pairs * np.where(variance > 0, variance, 1.0)
-    return np.where(variance > 0, sum(products) / np.maximum(scale, 1e-300), 0.0)
+    scale = n_pairs * np.where(varies, variance, 1.0)
+    return np.where(varies, sum(products) / np.maximum(scale, 1e-300), 0.0)
 
 
 def component(

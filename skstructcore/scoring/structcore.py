@@ -320,5 +320,5 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         return describe_maps(self, maps, evidence.base, judged)
 
     def _fitted_maps(self, X):
-        check_is_fitted(self)
+        check_is_fitted(self, "routes_")  # maps are known before, of a fit that failed too
         return check_maps(self, X, reset=False)
