@@ -183,6 +183,7 @@ def _check_annotated(cls, state):
         for key, text in inspect.get_annotations(base).items():
             if key not in state and not hasattr(cls, key):
                 raise ValueError(f"its {cls.__name__} lacks {key!r}, which this release needs")
+            # As text, because some of the names are known to type checkers alone.
             words = re.sub(r"\[[^][]*\]", "", str(text)).split(" | ")
             types = [names.get(word.partition("[")[0]) for word in words]
             is_checked = key in state and all(map(inspect.isclass, types))

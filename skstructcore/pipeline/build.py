@@ -49,8 +49,7 @@ def make_structcore(
     features : str or estimator, default="dinov2_vitb14"
         Name of a DINOv2 model or of its repository on the hub (``"facebook/dinov2-base"``),
         ``"efficientnet_lite0"`` (whose weights are installed with skstructcore, so that it works
-        offline), or a feature estimator, which is taken as it is, or
-        cloned where parameters of it are given.
+        offline), or a feature estimator, which is cloned where parameters of it are given.
     preset : {"default", "paper"}, default="default"
         "paper" is the recipe of arXiv:2602.17048: squared distances, in-sample calibration, and the
         centre of images whose shorter side is scaled to 8 / 7 of that of ``image_size``. A feature

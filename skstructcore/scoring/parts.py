@@ -35,8 +35,7 @@ def score_parts(p_values: ArrayLike, parts: ArrayLike) -> pd.DataFrame:
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     codes, names = pd.factorize(np.asarray(parts))
-    by_part = np.lexsort((p_values, codes))
-    worst = by_part[np.searchsorted(codes[by_part], np.arange(len(names)))]
+    worst = pd.Series(p_values).groupby(codes).idxmin().to_numpy()
     n_views = np.bincount(codes)
     with np.errstate(divide="ignore"):
         corrected = -np.expm1(n_views * np.log1p(-np.minimum(p_values[worst], 1.0)))

@@ -1,8 +1,7 @@
 """Routes: each has its own statistics, weight and threshold; how images are judged by theirs.
 
-With routes, scores are standardised: 0 is the median of the held-out good training images of the
-route, 1 its threshold. That of an image that is too far from its route, of no known product, is at
-least the ratio of its standardised routing distance to the largest that is still known.
+With routes, scores are standardised. That of an image that is too far from its route, of no known
+product, is at least the ratio of its standardised routing distance to the largest still known.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class RouteCalibration:
         return span if span > 0 else float(decision.scores.std()) or 1.0
 
     def scale_scores(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Standardise raw scores: 1 is the threshold, 0 the median of good training images."""
+        """Standardise raw scores: 1 is the threshold, 0 the median of held-out training images."""
         if self.tail is None:
             return scores
         decision = self.calibration.decision
