@@ -92,12 +92,13 @@ def _crc(values):
 
 
 def cache_size(location):
-    """Number of cached images and bytes below a folder that was given as `memory`.
+    """Number of cached results and bytes below a folder that was given as `memory`.
 
     Returns
     -------
-    n_images, n_bytes : int
-        Unfinished files, which killed processes have left, count in bytes only.
+    n_results, n_bytes : int
+        An image has a result for each recipe. Unfinished files, which killed processes have left,
+        count in bytes only.
     """
     files = list(_files(location))
     return sum(path.suffix == "" for path, _ in files), sum(status.st_size for _, status in files)

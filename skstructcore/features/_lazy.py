@@ -201,10 +201,7 @@ class LazyFeatures(LazyRows):
 
 
 class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC):
-    """Base of all that turns images into lazy features.
-
-    `LazyFeatures` needs what is below.
-    """
+    """Base of all that turns images into lazy features, which need the attributes below."""
 
     picture_: Picture  # what the networks get to see of images
     grid_shape_: tuple[int, int]
@@ -267,7 +264,7 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
 
     @abstractmethod
     def _fit(self, images):
-        """Set the attributes above, from an `ImageList`."""
+        """Set the attributes that are declared above, from an `ImageList`."""
 
     @abstractmethod
     def _check_recipe(self):

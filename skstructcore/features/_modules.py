@@ -1,4 +1,4 @@
-"""Weights, which no pickle holds: read from files, summed up, and modules found again by that."""
+"""Weights, which no pickle holds: how they are read, checksums, and modules found by these."""
 
 import dis
 import functools
@@ -7,6 +7,7 @@ import inspect
 import sys
 from dataclasses import dataclass
 from numbers import Number
+from pathlib import Path
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
@@ -62,9 +63,9 @@ def module_checksum(module):
 
     The code is that of all classes that are not torch's own; features in a cache would be those
     of other code otherwise. Attributes, but for those that begin with "_", are numbers, strings,
-    switches, tensors, arrays, and lists and dicts without tensors. Of those that a method other
-    than the constructor sets, integers, lists, dicts and tensors are left out: they may count, or
-    keep what the last pass gave.
+    switches, tensors, arrays, and lists and dicts without tensors. Integers, lists, dicts and
+    tensors that a method sets after construction are left out: they may be counters, or results
+    of the last pass.
 
     The values of tensors are summed up once, and again only after a change that torch counts,
     or one that reaches the first or the last value of a tensor past torch (by ``.data``).
@@ -181,6 +182,17 @@ def without_module(model):
 def with_module(model):
     """The module that `model` stands in for, if this process knows it; else `model`."""
     return _pickled.get(model.checksum, model) if isinstance(model, AbsentModule) else model
+
+
+def find_path(weights, what):
+    """The path that a user gave as `weights`: a "file", or else a "file or folder"."""
+    path = Path(weights)
+    if not (path.is_file() if what == "file" else path.exists()):
+        raise FileNotFoundError(
+            f"weights={str(weights)!r}: there is no such {what}. "
+            "If they have moved since the fit: load(path, weights=...), in commands --weights."
+        )
+    return path
 
 
 def read_state_dict(path):

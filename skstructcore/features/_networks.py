@@ -40,7 +40,7 @@ class Network:
     a float32 tensor on the CPU. `mean` and `std` are those of pixels between 0 and 1.
     """
 
-    module: nn.Module | None = None  # all that was loaded, if that may be more than runs here
+    module: nn.Module | None = None  # all of it, if that may be more than runs here
 
     def __init__(self, mean, std, device, dtype):
         self.device, self.dtype = device, dtype
@@ -273,7 +273,7 @@ class _Maps(nn.Module):
     def __init__(self, network):
         super().__init__()
         self.module = network.module
-        self.run = network.maps  # not its own: a part of it
+        self.run = network.maps  # bound, so that torch does not register the network as a part
 
     def forward(self, pixels):
         return tuple(self.run(pixels))

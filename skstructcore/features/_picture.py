@@ -51,7 +51,7 @@ class Picture:
     def recipe(self, tile_overlap):
         """All that the features of an image depend on, but what is ignored, as JSON can write it.
 
-        What is as usual is left out, as in caches of before there was anything else.
+        Defaults are left out, so that caches of earlier releases stay valid.
         """
         framing, intensity, tile = self.framing, self.intensity, self.tile
         recipe = {

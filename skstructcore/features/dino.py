@@ -18,7 +18,7 @@ from .._utils.files import file_digest
 from .._utils.versions import import_extra
 from ..images.image_list import StrPath
 from ._backbone import PatchFeatures, check_layers
-from ._modules import check_fit, read_state_dict
+from ._modules import check_fit, find_path, read_state_dict
 from ._parameters import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
 
 if TYPE_CHECKING:
@@ -211,12 +211,7 @@ def find_weights(model, weights):
             raise ValueError("model=None needs weights: a folder or a checkpoint file.")
         name = ARCHITECTURES[model].hub_name if model in ARCHITECTURES else model
         return Weights(_hub_folder(name), f"hub {name}")
-    path = Path(weights)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"weights={str(weights)!r}: there is no such file or folder. "
-            "If they have moved since the fit: load(path, weights=...), in commands --weights."
-        )
+    path = find_path(weights, "file or folder")
     if path.is_dir() and not (path / "config.json").is_file():
         raise FileNotFoundError(f"The weights folder {str(path)!r} has no config.json.")
     if path.is_dir() and not _weight_files(path):

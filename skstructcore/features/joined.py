@@ -23,8 +23,8 @@ from ._picture import asked_framing
 class JoinedFeatures(_BaseComposition, LazyTransformer):
     """Patch features of several networks, joined.
 
-    The features of each are scaled to the finest of the grids (bilinear) and put behind each
-    other. They are cached one by one, each by its own `memory`.
+    The features of each are scaled to the finest of the grids (bilinear) and concatenated.
+    They are cached one by one, each by its own `memory`.
 
     Parameters
     ----------

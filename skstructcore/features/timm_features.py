@@ -10,13 +10,12 @@ import os
 import sys
 from collections.abc import Sequence
 from numbers import Integral
-from pathlib import Path
 from typing import Any, Literal
 
 from .._utils.files import file_digest
 from ._backbone import PatchFeatures, check_layers, pixel_scaling
 from ._cache import to_json
-from ._modules import check_fit, module_checksum, read_state_dict
+from ._modules import check_fit, find_path, module_checksum, read_state_dict
 from ._parameters import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
 
 # Where transformers of equal blocks are looked into, as DinoFeatures does it: shares of the depth.
@@ -166,13 +165,7 @@ class TimmFeatures(PatchFeatures):
             )
         if self.weights == "hub":
             return None
-        path = Path(self.weights)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"weights={str(self.weights)!r}: there is no such file. "
-                "If they have moved since the fit: load(path, weights=...), in commands --weights."
-            )
-        return path
+        return find_path(self.weights, "file")
 
 
 @functools.lru_cache(2)
