@@ -11,7 +11,7 @@ from PIL import Image
 from test_categories import write_category
 
 from skstructcore.datasets import DatasetError, load_images, load_mvtec_ad, load_verdicts
-from skstructcore.datasets.sources import Reading, find_rows
+from skstructcore.datasets.sources import SourceOptions, find_rows
 from skstructcore.images import as_images
 
 
@@ -72,9 +72,8 @@ def test_what_the_shell_makes_of_a_star_never_trains_on_defects_unasked(make, so
     make("p/OK/a.png", "p/NG/b.png", "p/holes/c.png", "p/lot2/d.png")
     with pytest.raises(DatasetError, match=r"holes: good images or defects\? .* beside 'NG'"):
         load_images(*sources)
-    assert len(find_rows(sources, Reading(good=None))) == len(
-        sources
-    )  # what they are matters to nobody
+    # What they are matters to nobody here.
+    assert len(find_rows(sources, SourceOptions(good=None))) == len(sources)
     assert table(load_images("p"))["p/holes/c.png"] == "holes"
     assert table(load_images("p/OK", "p/NG")) == {"p/OK/a.png": "good", "p/NG/b.png": "NG"}
     assert set(load_images("p/OK", "p/lot2").y) == {"good"}
@@ -117,7 +116,8 @@ def test_an_image_beside_labelled_folders_is_refused(make):
     make("p/good/a.png", "p/b.png")
     with pytest.raises(DatasetError, match=r"p.b.png: an image beside folders"):
         load_images("p")
-    assert [row.file for row in find_rows(["p"], Reading(good=None))] == ["p/b.png", "p/good/a.png"]
+    rows = find_rows(["p"], SourceOptions(good=None))
+    assert [row.file for row in rows] == ["p/b.png", "p/good/a.png"]
 
 
 def test_folders_of_good_images_are_lots(make, caplog):
@@ -318,7 +318,7 @@ def test_labels_that_are_missing_or_contradict_each_other_are_refused(make):
     Path("t/all.csv").write_text("file,label\n1.png,OK\n2.png,\n")
     with pytest.raises(DatasetError, match=r"2.png: its label is an empty cell"):
         load_images("t/all.csv")
-    assert [row.label for row in find_rows(["t/all.csv"], Reading())] == ["good", ""]
+    assert [row.label for row in find_rows(["t/all.csv"], SourceOptions())] == ["good", ""]
     Path("t/all.csv").write_text("file,label\n1.png,OK\n1.png,NG\n")
     with pytest.raises(DatasetError, match=r"1.png: it is named twice, with label 'good' and 'NG'"):
         load_images("t/all.csv")

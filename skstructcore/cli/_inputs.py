@@ -20,9 +20,9 @@ class Sources(NamedTuple):
 
     def rows(self, good, split):
         """A row an image, page or view; no image is decoded."""
-        from ..datasets.sources import Reading, find_rows
+        from ..datasets.sources import SourceOptions, find_rows
 
-        return find_rows(self.paths, Reading(good, split, **self.reading))
+        return find_rows(self.paths, SourceOptions(good, split, **self.reading))
 
     def all_of(self, rows, **options):
         """The images of rows; without other options each is decoded, and can be read."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .._utils.versions import import_extra
 from ..images.image_list import StrPath, as_images
-from ..images.labels import GOOD, means_good
+from ..images.labels import means_good
 from ..images.masks import fill_polygons
 from .folders import walk
 from .image_set import ImageSet
@@ -85,7 +85,7 @@ def load_annotated(
             labels, areas = zip(*defects, strict=True)
             rows.append(ImageRow(file, labels[0], DrawnMask(sizes[file], areas)))
         else:
-            rows.append(ImageRow(file, GOOD))
+            rows.append(ImageRow(file))
     return as_image_set(rows, problems, check)
 
 

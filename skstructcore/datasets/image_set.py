@@ -17,7 +17,7 @@ from ..images.labels import GOOD, defect_types
 from ..images.masks import mask_of
 
 
-def _known(name):
+def _of_annotations(name):
     return property(operator.attrgetter(f"annotations.{name}"))
 
 
@@ -73,11 +73,11 @@ class ImageSet:
     ['c.png']
     """
 
-    y = _known("labels")
-    groups = _known("groups")
-    categories = _known("categories")
-    splits = _known("splits")
-    parts = _known("parts")
+    y = _of_annotations("labels")
+    groups = _of_annotations("groups")
+    categories = _of_annotations("categories")
+    splits = _of_annotations("splits")
+    parts = _of_annotations("parts")
 
     def __init__(
         self,

@@ -27,8 +27,8 @@ from .tables import read_rows, read_text, resolve_name
 _logger = logging.getLogger(__name__)
 
 
-class Reading(NamedTuple):
-    """How sources are read, see `load_images`; with ``good=None`` folders' names are no labels."""
+class SourceOptions(NamedTuple):
+    """How sources are read, see `load_images`; ``good=None``: names of folders are no labels."""
 
     good: str | None = GOOD
     split: Literal["train", "test"] = "train"
@@ -113,7 +113,7 @@ def load_images(
         raise ValueError(f"groups must be 'folder' or None, got {groups!r}")
     if inverted_masks and masks is None:
         raise ValueError("inverted_masks=True is about the masks in the folder masks=: name it")
-    rows = find_rows(sources, Reading(good, split, categories, pages, views, max_pixels))
+    rows = find_rows(sources, SourceOptions(good, split, categories, pages, views, max_pixels))
     if masks is not None:
         rows = _with_masks(rows, Path(masks), inverted_masks)
     return load_rows(rows, sources, groups, max_pixels, check)
@@ -167,20 +167,20 @@ def _with_lots(rows):
     return [row._replace(group=row.folder) if row.category in several else row for row in rows]
 
 
-def find_rows(sources: Sequence[StrPath], reading: Reading) -> list[ImageRow]:
+def find_rows(sources: Sequence[StrPath], options: SourceOptions) -> list[ImageRow]:
     """What `load_images` finds, a row an image in order; single files need not be there."""
-    rows = [row for source in sources for row in _rows_of(os.fspath(source), reading)]
+    rows = [row for source in sources for row in _rows_of(os.fspath(source), options)]
     spelled = {}  # a.png, ./a.png and /line/a.png are one file: as it came first
     rows = [r._replace(file=spelled.setdefault(os.path.abspath(r.file), r.file)) for r in rows]
-    if reading.categories not in (None, "folder"):
-        category_of = _category_reader(reading.categories)
+    if options.categories not in (None, "folder"):
+        category_of = _category_reader(options.categories)
         rows = [row._replace(category=category_of(row.file)) for row in rows]
-    if reading.categories is not None and rows and all(row.category is None for row in rows):
-        why = f"categories={reading.categories!r} says nothing of any of the {len(rows)} images"
+    if options.categories is not None and rows and all(row.category is None for row in rows):
+        why = f"categories={options.categories!r} says nothing of any of the {len(rows)} images"
         raise DatasetError(", ".join(map(str, sources)), [why])
-    if reading.pages is not None or reading.views is not None:
-        rows = [page for row in rows for page in _pages_of(row, reading)]
-    if reading.good is not None:
+    if options.pages is not None or options.views is not None:
+        rows = [page for row in rows for page in _pages_of(row, options)]
+    if options.good is not None:
         _check_beside_defects(rows)
     return _once(rows, sources)
 
@@ -218,11 +218,11 @@ def _once(rows, sources):
     return list(merged.values())
 
 
-def _pages_of(row, reading):
+def _pages_of(row, options):
     """A row a page, and a view, of a file; one that cannot be read stays, which is said later."""
-    options = {"pages": reading.pages, "views": reading.views, "max_pixels": reading.max_pixels}
+    given = {"pages": options.pages, "views": options.views, "max_pixels": options.max_pixels}
     try:
-        images = as_images([row.file], **options)
+        images = as_images([row.file], **given)
     except ImageReadError:
         return [row]
     parts = images.annotations.parts
@@ -231,22 +231,22 @@ def _pages_of(row, reading):
     return [row._replace(file=name, part=part) for name, part in named]
 
 
-def _rows_of(source: str, reading: Reading) -> list[ImageRow]:
+def _rows_of(source: str, options: SourceOptions) -> list[ImageRow]:
     path = Path(source)
     if source.startswith("@"):
-        return [row for line in _lines(source[1:]) for row in _rows_of(line, reading)]
+        return [row for line in _lines(source[1:]) for row in _rows_of(line, options)]
     if path.is_dir():
         layout = layout_or_none(path)
-        return _from_folder(path, reading) if layout is None else _from_layout(layout, reading)
+        return _from_folder(path, options) if layout is None else _from_layout(layout, options)
     if path.suffix.lower() == ".csv":
-        return read_rows(path, reading.split, reading.pages, reading.max_pixels)
+        return read_rows(path, options.split, options.pages, options.max_pixels)
     is_page = os.path.isfile(split_name(source).path)  # "tray.tif[2]" is no pattern
     if not is_page and not os.path.lexists(path) and glob.has_magic(source):
-        return _from_pattern(path, reading)
-    return [ImageRow(source, *folder_labels(path.parent, [path], reading.good))]
+        return _from_pattern(path, options)
+    return [ImageRow(source, *folder_labels(path.parent, [path], options.good))]
 
 
-def _from_pattern(pattern, reading):
+def _from_pattern(pattern, options):
     matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
     files = images_among([match for match in matches if not match.is_dir()])
     tell_of_others(matches, files)
@@ -254,12 +254,12 @@ def _from_pattern(pattern, reading):
     if not files or "**" not in pattern.parts:
         masks = MASK_FOLDERS - {pattern.name.lower()}  # but those that it names
         files += [m for m in matches if m.is_dir() and m.name.lower() not in masks]
-    rows = [row for f in sorted(files) for row in _rows_of(str(f), reading._replace(good=None))]
+    rows = [row for f in sorted(files) for row in _rows_of(str(f), options._replace(good=None))]
     if not rows:
         raise DatasetError(pattern, ["the pattern matches no image and no folder"])
     root = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
     unsaid = [row.file for row in rows if not row.label]
-    labels = folder_labels(root, [Path(file) for file in unsaid], reading.good)
+    labels = folder_labels(root, [Path(file) for file in unsaid], options.good)
     label_of = dict(zip(unsaid, labels, strict=True))
     return [row._replace(label=row.label or label_of[row.file]) for row in rows]
 
@@ -281,13 +281,13 @@ def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
             yield resolve_name(path, line)
 
 
-def _from_layout(layout, reading):
-    several = reading.categories == "folder" or len(layout.categories) > 1
+def _from_layout(layout, options):
+    several = options.categories == "folder" or len(layout.categories) > 1
     rows, read = [], set()
     for category in layout.categories:
-        both = layout.load(category, good=reading.good or GOOD, check=None)
+        both = layout.load(category, good=options.good or GOOD, check=None)
         read.update(map(os.path.realpath, both.paths))
-        images = getattr(both, reading.split)
+        images = getattr(both, options.split)
         groups = [None] * len(images) if images.groups is None else images.groups.astype(str)
         category_of = [category if several else None] * len(images)
         rows += map(ImageRow, images.paths, images.y, images.masks, groups, category_of)
@@ -302,7 +302,7 @@ def _from_layout(layout, reading):
     return rows
 
 
-def _from_folder(root, reading):
+def _from_folder(root, options):
     files = walk(root)
     if not files:
         raise DatasetError(root, ["there are no images in it, however deep"])
@@ -312,8 +312,8 @@ def _from_folder(root, reading):
         _logger.warning(
             "%d annotations are not read (%r, ...): see load_annotated", len(notes), notes[0]
         )
-    if reading.categories != "folder":
-        return list(map(ImageRow, map(str, files), folder_labels(root, files, reading.good)))
+    if options.categories != "folder":
+        return list(map(ImageRow, map(str, files), folder_labels(root, files, options.good)))
     why = "it is in no folder of a category; name the folder that holds those of all categories"
     loose = [f"{file}: {why}" for file in files if file.parent == root]
     if loose:
@@ -322,7 +322,7 @@ def _from_folder(root, reading):
     for name, here in groupby(files, lambda file: file.relative_to(root).parts[0]):
         here = [*here]
         # Product by product: the folders of one say nothing of those of another.
-        labels = folder_labels(root / name, here, reading.good)
+        labels = folder_labels(root / name, here, options.good)
         rows += map(partial(ImageRow, category=name), map(str, here), labels)
     return rows
 
