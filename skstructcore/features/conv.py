@@ -125,7 +125,7 @@ class ConvFeatures(PatchFeatures):
     channels : sequence of 3 int, or of 3 rows of floats, "bgr" or None, default=None
         Which channels are red, green and blue, counted from 0, or the weights of all channels for
         each of them. None takes one channel as grey and three as RGB; other numbers of channels
-        need it. "bgr": arrays and .npy files hold blue first, as OpenCV gives them; image files never.
+        need it. "bgr": arrays and .npy files hold blue first, as OpenCV does; image files never.
     ignore : mask, polygons, dict, "background" or None, default=None
         Where images are never looked at: a mask of the size of the upright originals (a file or an
         array; what is not 0 is ignored); a list of polygons, each with x and y of its corners in
