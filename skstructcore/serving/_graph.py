@@ -10,6 +10,7 @@ import numpy as np
 import onnx.parser
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from ..images.geometry import Size, ignored_pixels, resize_matrix
 from ..scoring.descriptors import SURPRISE
@@ -67,25 +68,15 @@ def scaled_pixels(g: Graph, pixels: str, size: Size, box: tuple, seen: Size) -> 
 
 
 def _pillow_matrix(n_in, low, high, n_out):
-    """What each pixel of an axis weighs, as in Pillow's ``resize(box=)`` with a triangle."""
-    low, high = np.float32(low), np.float32(high)  # as Pillow keeps the corners
-    step = float(high - low) / n_out
-    width = max(step, 1.0)
-    centres = low + (np.arange(n_out)[:, np.newaxis] + 0.5) * step
-    first = np.maximum(np.trunc(centres - width + 0.5), 0)
-    last = np.minimum(np.trunc(centres + width + 0.5), n_in)
-    place = np.arange(n_in)
-    weight = np.maximum(1 - np.abs(place + 0.5 - centres) / width, 0)
-    weight[(place < first) | (place >= last)] = 0
-    # In whole 22-bit units, as there: halves are rounded as Pillow rounds them.
-    return np.floor(weight / weight.sum(axis=1, keepdims=True) * 2**22 + 0.5) / 2**22
+    """What each pixel of an axis weighs: Pillow scales a unit matrix, in whole 22-bit units."""
+    units = Image.fromarray(np.eye(n_in, dtype=np.int32) << 22)
+    weights = units.resize((n_in, n_out), Image.Resampling.BILINEAR, (0, low, n_in, high))
+    return np.asarray(weights) / 2**22  # of levels, it rounds the weights to such units
 
 
 def resized_map(g: Graph, grid: str, ignored: NDArray[np.bool_] | None, shape: Size, size: Size):
     """A map of patches at the size that the backbone saw, smoothed: see `at_pixels`."""
-    rows, columns = (
-        resize_matrix(n_in, n_out, SIGMA) for n_in, n_out in zip(shape, size, strict=True)
-    )
+    rows, columns = map(resize_matrix, shape, size, (SIGMA, SIGMA))
     pixels = g("MatMul", g("MatMul", rows, grid), columns.T.copy())
     if ignored is None:
         return pixels

@@ -78,8 +78,6 @@ def _at_grid(features, grid_shape):
     shape = features.shape[1:3]
     if tuple(shape) == grid_shape:
         return features
-    rows, columns = (
-        torch.from_numpy(resize_matrix(int(n_in), n_out, 0.0))
-        for n_in, n_out in zip(shape, grid_shape, strict=True)
-    )
+    matrices = map(resize_matrix, map(int, shape), grid_shape, (0.0, 0.0))
+    rows, columns = map(torch.from_numpy, matrices)
     return (rows @ features.permute(0, 3, 1, 2) @ columns.T).permute(0, 2, 3, 1)

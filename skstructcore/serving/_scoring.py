@@ -46,14 +46,14 @@ def append_scoring(g: Graph, features: str, pipe: Any, ignored: NDArray[np.bool_
             values = g("Gather", g("Concat", values, np.zeros(1, np.float32), axis=0), places)
         return g.shaped(values, *shape)
 
-    grids = [None if f is None else as_grid(f) for f in _search_bank(g, rows, knn, routes)]
+    grids = [*map(as_grid, _search_bank(g, rows, knn, routes))]
     resized = partial(resized_map, g, ignored=ignored, shape=shape, size=size)
     pixel_map = g.shaped(resized(grids[0]), 1, *size)
     g("Identity", pixel_map, outputs=("map",))
     if scorer.resolution == "full":
-        grids, shape = [None if f is None else resized(f) for f in grids], size
+        grids, shape = [*map(resized, grids)], size
         ignored = None if ignored is None else ignored_pixels(ignored[np.newaxis], size)[0]
-    maps = [None if f is None else Descriptors(g, f, shape, ignored) for f in grids]
+    maps = [Descriptors(g, grid, shape, ignored) for grid in grids]
     wanted = [BASE, *scorer.descriptors_]
     phi = [g.shaped(maps[looks_at_surprise(name)].of(name), 1) for name in wanted]
     phi = g("Concat", *phi, axis=0)
@@ -167,7 +167,7 @@ def _distance_to_route(g, along, route, profiles):
 
 
 def _search_bank(g, rows, knn, routes):
-    """Distances and surprise ``(n_patches,)`` of all patches; the surprise may be None."""
+    """Distances ``(n_patches,)`` of all patches and, if it was learned, their surprise."""
     search = knn.search_
     bank = np.concatenate([index.bank for index in search.indexes]).astype(np.float32)
     k = min(search.n_context, len(bank))
@@ -195,7 +195,7 @@ def _search_bank(g, rows, knn, routes):
     nearest = g("Sqrt", nearest) if search.metric == "euclidean" else nearest
     distances = g.reduce("Mean", nearest, 1)
     if knn.expectations_ is None:
-        return distances, None
+        return [distances]
     is_entry = g.double(g("Less", squared, np.float32(_FAR / 10)))
     count = g.reduce("Sum", is_entry, 1)
 
@@ -208,7 +208,7 @@ def _search_bank(g, rows, knn, routes):
     floor = g("Gather", floor, [0] if routes is None else g.cut(routes, 0, 0, 1), axis=0)
     logs = g("Log", g("Max", g.double(distances), floor))
     surprise = g("Div", g("Sub", logs, expected("location")), expected("scale"))
-    return distances, g.float(surprise)
+    return [distances, g.float(surprise)]
 
 
 def _score_constants(scorer, route_names):
