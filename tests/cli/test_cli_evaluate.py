@@ -8,7 +8,7 @@ import pytest
 from command import SMALL, run
 
 import skstructcore
-from skstructcore.datasets import image_set
+from skstructcore.datasets import rows
 
 
 # Images of each type that are tested. Where nothing says which, a quarter of the good ones is: of
@@ -76,8 +76,8 @@ def test_evaluate_decodes_an_image_once_to_check_it(lines, monkeypatch, argument
         decoded.extend(images.paths if decode else [])
         return find_unreadable(images, decode=decode)
 
-    find_unreadable = image_set.find_unreadable
-    monkeypatch.setattr(image_set, "find_unreadable", find)
+    find_unreadable = rows.find_unreadable
+    monkeypatch.setattr(rows, "find_unreadable", find)
     run("evaluate", *arguments, *SMALL)
     assert len(decoded) == len(set(decoded)) == n_files
 
