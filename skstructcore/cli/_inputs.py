@@ -106,10 +106,11 @@ class ModelFile(NamedTuple):
     weights: tuple[str, ...] = ()
     trust: bool = False
 
-    def load(self, false_alarm_rate=None):
-        """Read it; move its threshold if asked."""
+    def load(self, false_alarm_rate=None, *, parts=None):
+        """Read it; move its threshold if asked. With `parts` it must decide about parts."""
         say(f"Loading {self.path} …")
         from ..model_files import ModelFileError, load
+        from ..scoring.parts import check_fitted_with_parts
 
         try:
             pipe = load(self.path, weights=self.weights or None)
@@ -119,6 +120,8 @@ class ModelFile(NamedTuple):
                     f"{error}\nIf it is a joblib file: loading one can run code, and needs --trust."
                 ) from None
             pipe = self._load_joblib()
+        if parts is not None:
+            check_fitted_with_parts(pipe[-1])
         if false_alarm_rate is None:
             return pipe
         from ..lifecycle import recalibrate

@@ -58,7 +58,6 @@ def evaluate(
     from ..evaluation.single import evaluate as evaluate_one
     from ..images.files import is_named_as_image
     from ..images.labels import is_anomalous
-    from ..scoring.parts import check_fitted_with_parts
 
     first, *others = images.paths
     weights, trust = context.meta["weights"], context.meta["trust"]
@@ -71,9 +70,7 @@ def evaluate(
         images = images._replace(paths=others)
         tested = images.all_of(images.labelled(good))
         is_anomalous(tested.y, both=True)
-        pipe = ModelFile(first, weights, trust).load(false_alarm_rate)
-        if parts:
-            check_fitted_with_parts(pipe[-1])
+        pipe = ModelFile(first, weights, trust).load(false_alarm_rate, parts=parts)
     else:
         if weights or trust:
             raise click.UsageError(

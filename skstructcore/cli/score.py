@@ -79,7 +79,7 @@ def score(
     from ..inference.map_files import MapWriter, stamp_of
     from ..inference.region_files import is_of_regions, to_coco
     from ..inference.scores import iter_shards, read_scores
-    from ..scoring.parts import check_fitted_with_parts, decide_parts
+    from ..scoring.parts import decide_parts
     from ..scoring.regions import COLUMNS
 
     if regions is not None and regions.exists() and not is_of_regions(regions):
@@ -89,10 +89,8 @@ def score(
         )
     listed = as_images(images.as_they_are("test"))
     paths = listed.file_names()
-    pipe = model.load(false_alarm_rate)
-    if parts:
-        check_fitted_with_parts(pipe[-1])
-        part_of = parts_of(paths, parts)
+    pipe = model.load(false_alarm_rate, parts=parts)
+    part_of = parts and parts_of(paths, parts)
     drawn = {form: options.pop(f"{form}s") for form in ("map", "overlay", "mask")}
     if any(drawn.values()) or regions:
         options["on_maps"] = MapWriter(pipe, listed, drawn, keep_regions=regions is not None)

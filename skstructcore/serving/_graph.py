@@ -11,6 +11,7 @@ import onnx.parser
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from scipy.ndimage import uniform_filter1d
 
 from ..images.geometry import Size, ignored_pixels, resize_matrix
 from ..scoring.descriptors import SURPRISE
@@ -148,11 +149,9 @@ class Descriptors:
         return g("Div", g("Add", *parts), float(self.n))
 
     def smoothmax(self):
-        g, smooth = self.g, []
-        for length in self.shape:
-            places = np.clip(np.arange(length)[:, np.newaxis] + [-1, 0, 1], 0, length - 1)
-            smooth.append((places[..., np.newaxis] == np.arange(length)).sum(axis=1) / 3)
-        rows, columns = smooth[0], smooth[1].T.copy()
+        g = self.g
+        rows, columns = (uniform_filter1d(np.eye(n), 3, axis=0, mode="nearest") for n in self.shape)
+        columns = columns.T.copy()
         values = g("MatMul", g("MatMul", rows, self.map), columns)
         if not self.there.all():
             share = np.where(self.there, rows @ self.there @ columns, 1)
