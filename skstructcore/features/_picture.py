@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from .._utils.warning import warn_user
-from ..images.geometry import Framing, Geometry, as_box, input_size
+from ..images.geometry import Framing, Geometry, as_corners, input_size
 from ..images.ignoring import IgnoredRegion, as_region, find_foreground
 from ..images.intensity import Intensity
 from ..images.reading import ImageReadError
@@ -204,7 +204,7 @@ def asked_framing(image_size, crop):
         return Framing(size, crop=bool(crop))
     if isinstance(crop, Integral):
         return Framing(size, int(crop), crop=True)
-    return Framing(size, region=as_box(crop))
+    return Framing(size, region=as_corners(crop))
 
 
 def find_framing(images, image_size, crop, step):

@@ -108,10 +108,8 @@ def _multiples(sides, step):
     return tuple(max(1, round(side / step)) * step for side in map(float, sides))
 
 
-def as_box(region: object, name: str = "crop") -> tuple[float, float, float, float] | None:
+def as_corners(region: object, name: str = "crop") -> tuple[float, float, float, float]:
     """Left, top, right and bottom of a region: four numbers, or corners (x, y) of a polygon."""
-    if region is None:
-        return None
     numbers = np.asarray(region, dtype=object)
     corners = numbers.reshape(2, 2) if numbers.shape == (4,) else numbers
     if (

@@ -22,7 +22,7 @@ from .._utils.files import StrPath
 from .._utils.validation import check_number
 from .decoding import check_array, pages_of
 from .files import list_images, name_view, split_name
-from .geometry import Framing, as_box, box_in_pixels
+from .geometry import Framing, as_corners, box_in_pixels
 from .intensity import Intensity, bit_depth_window
 from .raster import SliceablePixels
 from .reading import (
@@ -162,7 +162,7 @@ def _with_pages(images, pages):
 
 
 def _with_views(images, views):
-    boxes = [as_box(view, "a view") for view in views]
+    boxes = [as_corners(view, "a view") for view in views]
     if not boxes or not all(isinstance(item, str) for item in images.items):
         raise ValueError(
             "views are places of files, at least one; of an array pass its parts, "
