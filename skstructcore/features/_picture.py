@@ -85,7 +85,7 @@ class Picture:
 
         Regions by category are checked once the categories are known.
         """
-        for name, rows, ignored in self._ignored_patches(images, grid_shape, categories):
+        for name, rows, ignored in self._checked_patches(images, grid_shape, categories):
             if len(rows) and not ignored.any():
                 raise ValueError(
                     f"{name} covers less than half of every patch, so that no patch would be "
@@ -99,7 +99,7 @@ class Picture:
         are the patches of each that are background; None: the images are read for them.
         """
         grid_shape = features.shape[1:3]
-        for _, rows, ignored in self._ignored_patches(images, grid_shape, categories):
+        for _, rows, ignored in self._checked_patches(images, grid_shape, categories):
             for row, patches in zip(rows, ignored, strict=True):
                 features[row][patches] = np.nan
         if self.no_background:
@@ -109,8 +109,11 @@ class Picture:
             for image, background in zip(features, backgrounds, strict=True):
                 image[background] = np.nan
 
-    def _ignored_patches(self, images, grid_shape, categories):
-        """Yield for each region its name, the rows of its images, and their ignored patches."""
+    def _checked_patches(self, images, grid_shape, categories):
+        """Yield for each region its name, the rows of its images, and which patches it ignores.
+
+        ImageReadError if that is all that is seen of an image.
+        """
         if self.ignored is None or (self.by_category and categories is None):
             return
         geometry = self.geometry(images)
@@ -130,10 +133,7 @@ class Picture:
 
 
 def find_picture(images, asked, step):
-    """The picture of training images, and how they are scaled.
-
-    `asked` is the feature estimator whose parameters ask for it; sides are multiples of `step`.
-    """
+    """The picture of training images that an estimator `asked` for, and how they are scaled."""
     framing, scale = find_framing(images, asked.image_size, asked.crop, step)
     tile = find_tile(framing.size, asked.tile_size, asked.tile_overlap)
     intensity = training_intensity(images, asked.window, asked.channels)

@@ -222,10 +222,7 @@ def find_weights(model, weights):
 
 
 def load_weights(path, source):
-    """The transformers model with these weights, float32, in evaluation mode.
-
-    Raises ValueError if they are not the weights of a DINOv2 model.
-    """
+    """The transformers model of DINOv2 with these weights, float32, in evaluation mode."""
     transformers = import_extra("transformers", "dino", "DinoFeatures")
     is_folder = path.is_dir()
     config, state = (_read_config(path), None) if is_folder else _read_checkpoint(path)
