@@ -4,6 +4,7 @@ import copy
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
@@ -266,6 +267,16 @@ def test_hash_is_stable_over_pickling_and_use():
 # -- what is refused ---------------------------------------------------------------------------
 
 
+@dataclass
+class Making:
+    """Returns a module, but has no hash, as it is neither frozen nor compared by identity."""
+
+    n_channels: int = 4
+
+    def __call__(self):
+        return Blocks()
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
@@ -278,6 +289,7 @@ def test_hash_is_stable_over_pickling_and_use():
         ({"layers": [["stage1"]]}, r"must be names of layers, .*\[\['stage1'\]\]"),
         ({"model": "resnet18"}, "'efficientnet_lite0', .*, a torch.nn.Module or a function"),
         ({"model": dict}, "must return a torch.nn.Module; it returned dict"),
+        ({"model": Making()}, r"must be hashable\); got Making"),
         ({"std": (1, 1, 0)}, "std positive"),
         ({"mean": (1, 1)}, "three numbers each"),
         ({"image_size": 0}, "image_size"),

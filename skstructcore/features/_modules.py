@@ -5,6 +5,7 @@ import functools
 import hashlib
 import inspect
 import sys
+from collections.abc import Hashable
 from dataclasses import dataclass
 from numbers import Number
 from pathlib import Path
@@ -42,10 +43,10 @@ def as_module(model):
             f"the checksum {model.checksum[:12]}... (For several processes pass a function that "
             "returns the module: each process calls it.)"
         )
-    if not callable(model):
+    if not callable(model) or not isinstance(model, Hashable):
         raise ValueError(
             "model must be 'efficientnet_lite0', '_lite1' or '_lite2', a torch.nn.Module or a "
-            f"function that returns one; got {model!r}."
+            f"function that returns one (an object must be hashable); got {model!r}."
         )
     if model not in _built:
         module = model()
