@@ -59,8 +59,8 @@ class Writer:
                              for k, v in value.items()]}  # fmt: skip
         if type(value) is pd.DataFrame:
             dtypes = value.dtypes.astype(str).to_dict()
-            parts = value.to_dict("list"), dtypes, value.index.tolist(), str(value.index.dtype)
-            return {"table": self.node(list(parts), place)}
+            table = [value.to_dict("list"), dtypes, value.index.tolist(), str(value.index.dtype)]
+            return {"table": self.node(table, place)}
         if id(value) in self._seen:
             return self._seen[id(value)][0]
         if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
@@ -72,8 +72,8 @@ class Writer:
         name = f"{type(value).__module__}:{type(value).__qualname__}".removeprefix(f"{_PACKAGE}.")
         state = _state_of(value, place)
         self.types.add(name)
-        parts = {key: self.node(part, f"{place}.{key}") for key, part in state.items()}
-        return {"new": name, "number": number, "state": parts}
+        state = {key: self.node(item, f"{place}.{key}") for key, item in state.items()}
+        return {"new": name, "number": number, "state": state}
 
     def _array(self, value, place):
         if value.dtype.kind == "U" or (
@@ -106,8 +106,8 @@ class Reader:
                 return tuple(self.value(items))
             case {"dict": items}:
                 return {self.value(key): self.value(value) for key, value in items}
-            case {"table": parts}:
-                columns, dtypes, rows, dtype = self.value(parts)
+            case {"table": table}:
+                columns, dtypes, rows, dtype = self.value(table)
                 return pd.DataFrame(columns, pd.Index(rows, dtype=dtype)).astype(dtypes)
             case {"scalar": [dtype, value]} if dtype in NUMBER_TYPES:
                 return np.dtype(dtype).type(self.value(value))
@@ -118,7 +118,7 @@ class Reader:
             case {"same": number}:
                 return self._objects[number]
             case {"new": name, "number": number, "state": state}:
-                new = _build(name, {key: self.value(part) for key, part in state.items()})
+                new = _build(name, {key: self.value(item) for key, item in state.items()})
                 self._objects[number] = new
                 return new
         raise ValueError(f"it holds an entry of an unknown type, {sorted(node)[:3]}")

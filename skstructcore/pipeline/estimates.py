@@ -94,8 +94,8 @@ class TimeEstimate(NamedTuple):
         return sum(self)
 
     def __str__(self) -> str:
-        parts = [f"{k.replace('_', ' ')} {_duration(s)}" for k, s in self._asdict().items()]
-        return f"{_duration(self.total)} ({', '.join(parts)})"
+        seconds = [f"{k.replace('_', ' ')} {_duration(s)}" for k, s in self._asdict().items()]
+        return f"{_duration(self.total)} ({', '.join(seconds)})"
 
 
 def estimate_time(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from .evidence import Evidence
 Norm = Literal["sum", "l2", "linf"]
 
 #: How the standardised descriptors ``z`` of an image become one number, ``D_struct``.
-NORMS = ("sum", "l2", "linf")
+NORMS = get_args(Norm)
 
 _LARGEST = 1e100
 

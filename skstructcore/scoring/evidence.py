@@ -143,9 +143,9 @@ def collect_evidence(
     wanted = list(dict.fromkeys([BASE, *descriptors]))
     uses_surprise = any(map(looks_at_surprise, wanted))
     seen, values = maps if uses_surprise else replace(maps, surprise=None), []
-    for start, part in iter_seen(seen, resolution):
-        stacks = {"surprise": part.surprise, "ignored": part.ignored}
-        values.append(compute_descriptors(part.values, wanted, first=start, **stacks))
+    for start, some in iter_seen(seen, resolution):
+        stacks = {"surprise": some.surprise, "ignored": some.ignored}
+        values.append(compute_descriptors(some.values, wanted, first=start, **stacks))
     values = np.concatenate(values)
     return Evidence(
         base=np.ascontiguousarray(values[:, 0]),

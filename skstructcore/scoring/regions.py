@@ -51,9 +51,8 @@ class Grid(NamedTuple):
 
 def each_map(maps: AnomalyMaps, resolution: str) -> Iterator[tuple[AnomalyMaps, int]]:
     """Each map as the descriptors see it: some maps, and its position in these."""
-    for _, part in iter_seen(replace(maps, surprise=None), resolution):
-        for i in range(len(part)):
-            yield part, i
+    for _, some in iter_seen(replace(maps, surprise=None), resolution):
+        yield from ((some, i) for i in range(len(some)))
 
 
 def connected(over: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[tuple[slice, slice]]]:
@@ -86,9 +85,9 @@ def find_regions(
     return [
         [
             {"image": name, "region": number, **row, "route": route}
-            for number, row in enumerate(_of_map(part, i, decisions[route]), start=1)
+            for number, row in enumerate(_of_map(some, i, decisions[route]), start=1)
         ]
-        for (part, i), name, route in of_images
+        for (some, i), name, route in of_images
     ]
 
 
@@ -101,18 +100,18 @@ def _of_map(maps, i, decision):
     numbers, rows = np.arange(1, len(boxes) + 1), []
     p_values = decision.p_values(ndimage.maximum(values, labels, numbers)).tolist()
     for number, box, p_value in zip(numbers, boxes, p_values, strict=True):
-        start, stop = ([getattr(part, end) for part in box] for end in ("start", "stop"))
+        start, stop = ([getattr(axis, end) for axis in box] for end in ("start", "stop"))
         inside = labels[box] == number
-        part = np.where(inside, values[box], -np.inf)
-        peak = np.unravel_index(part.argmax(), part.shape)
+        region = np.where(inside, values[box], -np.inf)
+        peak = np.unravel_index(region.argmax(), region.shape)
         places = [*grid.middles(np.add(start, peak)), *grid.corners([start, stop]).ravel()]
         rows.append(
             {
                 "polygon": grid.corners(outline(inside)[:, ::-1] + start)[:, ::-1],
                 "area": inside.sum() * grid.step[1] * grid.step[0],
                 "n_patches": int(inside.sum()),
-                "mean": part[inside].mean(),
-                "peak": part.max(),
+                "mean": region[inside].mean(),
+                "peak": region.max(),
                 **dict(zip(_PLACES, places, strict=True)),
                 "p_value": p_value,
                 "touches_border": 0 in start or bool((np.equal(stop, values.shape)).any()),

@@ -148,7 +148,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         lam: float | Literal["auto", "struct-only"] = "auto",
         quantile: float | None = None,
         *,
-        false_alarm_rate: float = 0.01,
+        false_alarm_rate: float = _DEFAULT_RATE,
         descriptors: Literal["default"] | DescriptorsLike = "default",
         resolution: Literal["grid", "full"] = "grid",
         threshold: Rule = "expected",

@@ -57,7 +57,7 @@ def describe_maps(
           patches around the peak that are above the threshold of the base score, NaN where none is;
         - ``area_over``: share of the patches (ignored ones apart) that are above it.
     """
-    names = descriptor_names([BASE]) + descriptor_names(shown(scorer.descriptors_))
+    names = [BASE, *descriptor_names(shown(scorer.descriptors_))]
     columns = {"base": base, "d_struct": judged.d_struct, "anomaly_score": judged.score}
     columns |= {f"z_{name}": z for name, z in zip(names, judged.z.T, strict=True)}
     columns["p_value"] = judged.p_value
@@ -117,5 +117,5 @@ def base_thresholds(described: pd.DataFrame, scorer: StructCoreScorer) -> NDArra
 
 def z_columns(scorer: StructCoreScorer) -> list[str]:
     """Columns that the score adds up: of the base score and each descriptor, each once."""
-    names = descriptor_names([BASE]) + descriptor_names(scorer.descriptors_)
+    names = [BASE, *descriptor_names(scorer.descriptors_)]
     return [f"z_{name}" for name in dict.fromkeys(names)]
