@@ -138,11 +138,8 @@ class PillowImage(OneImage):
     def digest(self):
         if self.pixel_type.values == "levels":
             return _digest_of_array(np.asarray(read(self)))
-        digest = _digest_of_array(np.asarray(self.decode()))
-        transparent = self.image.info.get("transparency")  # a value, which is seen as white
-        if transparent is None:
-            return digest
-        return _new_digest(f"{digest}{transparent}".encode()).hexdigest()
+        transparent = self.image.info.get("transparency", "")  # a value, which is seen as white
+        return _digest_of_array(np.asarray(self.decode()), transparent)
 
 
 def image_of(item, max_pixels):
@@ -214,8 +211,8 @@ def _extremes(bands):
     return min(low for low, _ in ends), max(high for _, high in ends)
 
 
-def _digest_of_array(array):
-    digest = _new_digest(f"{array.dtype.str}{array.shape}".encode())
+def _digest_of_array(array, beside=""):
+    digest = _new_digest(f"{array.dtype.str}{array.shape}{beside}".encode())
     digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
 
