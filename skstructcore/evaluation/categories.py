@@ -18,7 +18,7 @@ from ..images.image_list import StrPath
 from ..images.labels import GOOD
 from ..metrics import f1_max_score, image_ap_score, image_auroc_score
 from ..pipeline.steps import check_takes_images, fitted_steps, structcore_steps
-from .results import MEAN, Results, content_of
+from .results import MEAN, Results, content_digest
 from .single import evaluate
 
 _logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def evaluate_categories(
     contents, failed = {}, {}
     for name in names:
         try:
-            contents[name] = content_of(layout.root, layout.load(name, check=None))
+            contents[name] = content_digest(layout.root, layout.load(name, check=None))
         except (ValueError, OSError) as error:
             failed[name] = str(error)
     stored = ((name, results.read(name, contents[name], overwrite)) for name in contents)

@@ -102,7 +102,7 @@ class Results:
         write_text(self.output / "results.md", format_markdown(table) + "\n")
 
 
-def content_of(root: Path, images: ImageSet) -> str:
+def content_digest(root: Path, images: ImageSet) -> str:
     """Digest of what a category consists of: names, sizes and times of files, and labels."""
     files = [*images.paths, *filter(None, images.masks)]
     states = [(os.path.relpath(file, root), os.stat(file)) for file in files]
