@@ -115,6 +115,7 @@ def _of_map(maps, i, decision):
                 **dict(zip(_PLACES, places, strict=True)),
                 "p_value": p_value,
                 "touches_border": 0 in start or bool((np.equal(stop, values.shape)).any()),
+                "too_small": False,
                 "height": int(height),
                 "width": int(width),
             }

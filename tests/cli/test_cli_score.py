@@ -69,7 +69,9 @@ def test_score_writes_maps_overlays_masks_and_regions(root, model, tmp_path):
     for place in places:
         found = sorted(str(path.relative_to(place)) for path in place.rglob("*.png"))
         assert len(found) == json.loads(result.stdout)["images"] and "spot/" in "".join(found)
-    assert len(json.loads((tmp_path / "r.json").read_text())["images"]) == len(found)
+    regions = json.loads((tmp_path / "r.json").read_text())
+    assert len(regions["images"]) == len(found)
+    assert {region["too_small"] for region in regions["annotations"]} == {False}
     assert run("score", model, root / "bolt", "--maps", root / "bolt").exit_code == 2
 
 
