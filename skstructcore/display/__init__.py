@@ -1,8 +1,8 @@
 """Pictures, one Display class each: the data in attributes, ``plot`` draws.
 
-They have scikit-learn's form: ``from_estimator`` takes the data from a fitted pipeline; where the
-backbone runs for that, ``from_predictions`` takes what is known already. Both draw, into `ax_` of
-`figure_`, and return the display, whose ``plot(ax=None)`` draws anew.
+They have scikit-learn's form: ``from_estimator`` runs the backbone where it has to;
+``from_predictions`` takes its results instead. Both draw, into `ax_` of `figure_`, and return the
+display, whose ``plot(ax=None)`` draws anew.
 """
 
 from ._anomaly_map import AnomalyMapDisplay

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,7 @@ from ..images.labels import labels_of
 from ..pipeline.describe import describe
 from ..pipeline.steps import fitted_steps, names_of
 from ..scoring.structcore import StructCoreScorer
-from .style import drawing, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from .style import Axes, drawing, new_figure
 
 
 class Display:
@@ -78,8 +75,8 @@ class Display:
 class ScoredDisplay(Display):
     """A display of what `describe` says of images.
 
-    A subclass has ``of(described, scorer, labels)``, which returns one that is not drawn yet, and
-    ``_check``, which takes the same options, if it refuses more than it has to score images for.
+    A subclass has ``of(described, scorer, labels)``, which returns one that is not drawn yet. It
+    may have `_check`, with the same options, for what can be refused before images are scored.
     """
 
     @staticmethod

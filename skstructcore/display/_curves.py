@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,10 +20,7 @@ from ..metrics import curve_until, pro_curve
 from ..pipeline.steps import fitted_steps
 from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
 from ._base import Display, ScoredDisplay, check_described
-from .style import BLUE, GREEN, GREY, ORANGE, drawing, line_style, percent_axis
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from .style import BLUE, GREEN, GREY, ORANGE, Axes, drawing, line_style, percent_axis
 
 _NO_GOOD = "No good image is among them: false alarms cannot be counted."
 
@@ -87,10 +83,9 @@ class OperatingPointDisplay(ScoredDisplay):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_rates(self.false_alarm_rate)
-        order = np.argsort(self.false_alarm_rate, kind="stable")  # lines go from rate to rate
-        for name in self._arrays:
-            if getattr(self, name) is not None:
-                setattr(self, name, getattr(self, name)[order])
+        in_order = self.table().sort_values("false_alarm_rate", kind="stable")
+        for name in in_order:  # lines go from rate to rate
+            setattr(self, name, in_order[name].to_numpy())
         for name in ("found", "false_alarms"):
             shares = getattr(self, name)
             if shares is not None and not ((shares >= 0) & (shares <= 1)).all():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,10 +17,7 @@ from ..lifecycle.drift import DriftMonitor
 from ..pipeline.describe import describe
 from ..pipeline.steps import fitted_steps
 from ._base import Display
-from .style import BLUE, GREY, ORANGE, as_text, by_label, drawing, legend_beside, line_style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from .style import BLUE, GREY, ORANGE, Axes, as_text, by_label, drawing, legend_beside, line_style
 
 
 @dataclass(eq=False, repr=False)

@@ -22,6 +22,8 @@ from ..images.labels import GOOD, UNLABELLED
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+else:
+    Axes = Figure = Any  # matplotlib is loaded when something is drawn
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, GREY = "#56B4E9", "#E69F00", "#555555"
@@ -79,10 +81,7 @@ def line_style(k: int) -> dict[str, str]:
 
 
 def overlay_colors(n_colors: int = 256) -> NDArray[np.uint8]:
-    """Colours of an anomaly map on its image, RGBA: transparent, then purple, red and yellow.
-
-    They grow brighter all the way, so that they keep their order in grey.
-    """
+    """Colours of a map on its image, RGBA: from transparent to yellow, in order in grey, too."""
     steps = np.linspace(0, 1, n_colors)
     stops = np.linspace(0, 1, len(_STOPS))
     channels = [np.interp(steps, stops, values) for values in zip(*_STOPS, strict=True)]
@@ -92,7 +91,7 @@ def overlay_colors(n_colors: int = 256) -> NDArray[np.uint8]:
 def map_limits(maps: Sequence[Any], threshold: float | None) -> tuple[float, float]:
     """Values of maps that are drawn transparent and in full colour: median and 99.5 % quantile.
 
-    A threshold lies in between, at two thirds of the way at most.
+    They are widened so that a threshold lies between them, at most two thirds of the way up.
     """
     values = np.concatenate([np.ravel(heat)[np.isfinite(np.ravel(heat))] for heat in maps])
     if not values.size:
@@ -106,7 +105,7 @@ def map_limits(maps: Sequence[Any], threshold: float | None) -> tuple[float, flo
 
 
 def around(values: NDArray[np.floating], threshold: float, margin: float) -> tuple[float, float]:
-    """Limits of an axis on which values and a threshold lie, with a margin as a share of it."""
+    """Limits of an axis on which values and a threshold lie; the margins are a share of it."""
     low, high = min(values.min(), threshold), max(values.max(), threshold)
     width = margin * (high - low or 1)
     return float(low - width), float(high + width)
