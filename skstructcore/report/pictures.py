@@ -78,10 +78,7 @@ def outline(inside: NDArray[np.bool_], box: Sequence[float]) -> dict[str, str]:
 
 
 def draw_shift(shift: ScoreShiftDisplay, positions: Sequence[int]) -> dict[str, Any]:
-    """What the template draws: marks by type, axes, and in words whether the structure helps.
-
-    `positions` are those of the images among all of the report.
-    """
+    """What the template draws and says; `positions` are those of the images in the report."""
     x, x_axis = _on_axis(shift.base, shift.base_threshold, _ACROSS)
     y, y_axis = _on_axis(shift.scores, shift.threshold, _UP)
     order, groups = np.argsort(shift.scores, kind="stable"), []
