@@ -341,8 +341,8 @@ def test_a_fault_looks_like_a_fault(pipe, images, tmp_path):
     import copy
 
     broken = copy.deepcopy(pipe)
-    del broken[-1].routes_
-    with pytest.raises(AttributeError, match="routes_"):
+    del broken[-1].calibration_
+    with pytest.raises(AttributeError, match="calibration_"):
         report(broken, images, tmp_path / "r.html")
 
 
