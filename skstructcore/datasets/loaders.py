@@ -1,9 +1,8 @@
 """Readers of data sets that are on disk, in the layouts in which they were published.
 
-Nothing is downloaded. A reader raises a `DatasetError` if files are unreadable, missing or do not
-belong together; it lists all of them. Links are followed, wherever they lead: data sets are often
-put together from links, and whoever can make links here can put files here. A table cannot name
-files outside of its data set, because tables come with downloads.
+Nothing is downloaded. Links are followed, wherever they lead: data sets are often put together
+from links, and whoever can make links here can put files here. A table cannot name files outside
+of its data set, because tables come with downloads.
 """
 
 from __future__ import annotations
@@ -129,7 +128,7 @@ def load_visa(
 
     Parameters
     ----------
-    root, category, good, check : see `load_mvtec_ad`
+    root, category, good, check : see `load_mvtec_ad`, also for errors
         As published, `root` is the folder of all categories, and the CSV file has the labels.
     split : str, default="1cls"
         Name of the CSV file, without ".csv"; it plays no part rearranged.
@@ -180,7 +179,7 @@ def load_kolektor(root: StrPath, *, check: bool | None = True) -> ImageSet:
     ----------
     root : str or path-like
         The folder of the data set.
-    check : see `load_mvtec_ad`
+    check : see `load_mvtec_ad`, also for errors
 
     Returns
     -------
