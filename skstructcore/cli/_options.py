@@ -100,8 +100,8 @@ def _keep(context, parameter, value):
     context.meta[parameter.name] = value
 
 
-# An option that is no parameter of the command: it is read before all others, and kept in the
-# context for the argument or option that takes it along.
+# An option that the command does not receive: it is read before all others, and the callback of
+# another option, or of an argument, takes it from the context.
 _kept = functools.partial(click.option, is_eager=True, expose_value=False, callback=_keep)
 
 
@@ -171,10 +171,10 @@ def new_model(text: str, *, aliases: tuple[str, ...] = ()) -> Callable:
     return click.option("output", "--output", "-o", *aliases, required=True, type=file, help=text)
 
 
-def is_given(context: click.Context, *names: str) -> bool:
-    """Whether somebody has said what any of these options is."""
-    default = click.core.ParameterSource.DEFAULT
-    return any(context.get_parameter_source(name) is not default for name in names)
+def is_given(*names: str) -> bool:
+    """Whether somebody has said what any of these options of the command at work is."""
+    source_of = click.get_current_context().get_parameter_source
+    return any(source_of(name) is not click.core.ParameterSource.DEFAULT for name in names)
 
 
 def _to_pipeline(context, parameter, pairs):

@@ -30,10 +30,7 @@ from ._output import Refused, answer, save_model, save_picture, say, table_text
 )
 @click.option("--model", type=option.Output(text=False), help="Save the fitted model.")
 @option.json
-@click.pass_context
-def evaluate(
-    context, images, train, good, false_alarm_rate, make_pipe, parts, csv, picture, model, as_json
-):
+def evaluate(images, train, good, false_alarm_rate, make_pipe, parts, csv, picture, model, as_json):
     """Test on IMAGES with labels, and print a table with a row for each type of defect.
 
     Folders named "good", "OK", "normal" or the like hold good images, those beside them types of
@@ -60,9 +57,10 @@ def evaluate(
     from ..images.labels import is_anomalous
 
     first, *others = images.paths
-    weights, trust = context.meta["weights"], context.meta["trust"]
+    meta = click.get_current_context().meta
+    weights, trust = meta["weights"], meta["trust"]
     if first.is_file() and first.suffix.lower() != ".csv" and not is_named_as_image(first):
-        if option.is_given(context, "train", "features", "preset", "make_pipe", "model"):
+        if option.is_given("train", "features", "preset", "make_pipe", "model"):
             raise click.UsageError(
                 "a saved MODEL is tested as it is, so that --train, --features, --preset, --set "
                 "and --model have no meaning"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import click
 
@@ -143,8 +144,7 @@ def forget(images, **options):
 @click.option("--most", default=20, type=click.IntRange(1), help="How many rows are shown.")
 @option.exit_code("there are suspects")
 @option.json
-@click.pass_context
-def audit(context, model, images, fdr, most, exit_code, as_json):
+def audit(model, images, fdr, most, exit_code, as_json):
     """Look for defects and copies among training images.
 
     With the training IMAGES near-duplicates are found, not exact copies alone.
@@ -162,7 +162,7 @@ def audit(context, model, images, fdr, most, exit_code, as_json):
     sentence = f"{n_suspects} of {len(table)} training images are suspects."
     answer(as_json, document, table_text(table.head(most)), sentence)
     if exit_code and n_suspects:
-        context.exit(REJECTED)
+        sys.exit(REJECTED)
 
 
 @click.command(epilog=f"{option.WHAT_IMAGES_ARE}\n\n{EXIT_CODES}")
@@ -178,8 +178,7 @@ def audit(context, model, images, fdr, most, exit_code, as_json):
 )
 @option.exit_code("an alarm is raised")
 @option.json
-@click.pass_context
-def monitor(context, model, images, state, alpha, exit_code, as_json):
+def monitor(model, images, state, alpha, exit_code, as_json):
     """Look for drift in IMAGES. Give them in the order in which they were taken.
 
     \b
@@ -194,7 +193,7 @@ def monitor(context, model, images, state, alpha, exit_code, as_json):
             watch = DriftMonitor.from_dict(pipe, json.loads(state.read_text()))
         except ValueError as error:  # of JSON, of UTF-8 and of the monitor
             raise Refused(f"{str(state)!r} is no state to go on from: {error}") from error
-        if option.is_given(context, "alpha") and alpha != watch.alpha:
+        if option.is_given("alpha") and alpha != watch.alpha:
             raise click.UsageError(
                 f"{str(state)!r} was begun with --alpha {watch.alpha:g}, which stays: leave "
                 "it out, or name a new --state"
@@ -209,7 +208,7 @@ def monitor(context, model, images, state, alpha, exit_code, as_json):
     sentence = f"{watch.n_images_} images seen, {len(alarms)} new alarms{earlier}."
     answer(as_json, document, *(f"ALARM: {alarm}" for alarm in alarms), sentence)
     if exit_code and alarms:
-        context.exit(REJECTED)
+        sys.exit(REJECTED)
 
 
 @click.command()

@@ -47,10 +47,7 @@ def is_terminal() -> bool:
 @click.option("--regions", type=option.Output(), help="Write regions as COCO JSON.")
 @option.exit_code("an image is rejected")
 @option.json
-@click.pass_context
-def score(
-    context, model, images, csv, regions, parts, false_alarm_rate, exit_code, as_json, **options
-):
+def score(model, images, csv, regions, parts, false_alarm_rate, exit_code, as_json, **options):
     """Score IMAGES with a saved MODEL.
 
     Of a folder laid out as a data set the test images are scored. Writes a row an image: all
@@ -118,7 +115,7 @@ def score(
     rows = pd.concat(tables)
     is_read = rows["error"].isna().to_numpy()
     if regions is not None:
-        table = pd.DataFrame([row for of in found for row in of or ()], columns=[*COLUMNS])
+        table = pd.DataFrame([row for image in found for row in image or ()], columns=[*COLUMNS])
         write_text(regions, json.dumps(to_coco(table, listed[is_read.nonzero()[0]])))
     if csv is not None:
         journal.finish(csv)
@@ -136,9 +133,9 @@ def score(
     _tell(document, csv, csv_of_parts, as_json)
     if n_unreadable:
         say(f'{n_unreadable} of {len(paths)} images cannot be read, see the column "error"')
-        context.exit(UNREADABLE)
+        sys.exit(UNREADABLE)
     if exit_code and n_rejected:
-        context.exit(REJECTED)
+        sys.exit(REJECTED)
 
 
 class _Shards(Journal):

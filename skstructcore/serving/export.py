@@ -72,8 +72,8 @@ def export_onnx(
     Raises
     ------
     ExportError
-        If a decision differs or a score by more than 1e-4 of the larger of itself and the
-        threshold (no file is written then), or the pipeline has something that a graph cannot
+        If a decision differs, or a score by more than 1e-4 of the larger of itself and the
+        threshold: no file is written then. Also if the pipeline has something that a graph cannot
         hold: the message names it. It is a ValueError.
     ImportError
         Without ``pip install "skstructcore[onnx]"``.
