@@ -29,7 +29,8 @@ from skstructcore.inference import score_images
 from skstructcore.inference.scores import read_scores
 from skstructcore.lifecycle import recalibrate
 from skstructcore.lifecycle.drift import DriftMonitor
-from skstructcore.serving.watch import FolderWatch, mqtt_sender, webhook_sender
+from skstructcore.serving.senders import mqtt_sender, webhook_sender
+from skstructcore.serving.watch import FolderWatch
 
 
 def pictures(n, seed=0):

@@ -161,7 +161,8 @@ def watch(model, folder, csv, maps, overlays, webhook, mqtt, topic, settle, once
     skstructcore watch line3.structcore line3/camera --csv line3.csv --mqtt mqtts://broker
     """
     from ..model_files import info
-    from ..serving.watch import FolderWatch, mqtt_sender, webhook_sender
+    from ..serving.senders import mqtt_sender, webhook_sender
+    from ..serving.watch import FolderWatch
 
     senders = [webhook_sender(webhook)] if webhook else []
     login = {k: os.environ.get(f"SKSTRUCTCORE_MQTT_{k.upper()}") for k in ("user", "password")}

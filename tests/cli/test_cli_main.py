@@ -15,7 +15,7 @@ from PIL import Image
 
 from skstructcore import StructCoreScorer, inference, lifecycle, report
 from skstructcore.cli import main
-from skstructcore.serving import export, service, watch
+from skstructcore.serving import export, senders, service, watch
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
@@ -50,7 +50,7 @@ def test_help_says_what_an_exit_status_means():
         ("score", ["shard_size", "on_error"], inference.iter_scores),
         ("serve", ["max_queue", "timeout"], service.make_app),
         ("watch", ["settle"], watch.FolderWatch),
-        ("watch", ["topic"], watch.mqtt_sender),
+        ("watch", ["topic"], senders.mqtt_sender),
     ],
 )
 def test_options_have_the_defaults_of_what_they_are_passed_to(command, names, function):
