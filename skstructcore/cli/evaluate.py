@@ -57,8 +57,7 @@ def evaluate(images, train, good, false_alarm_rate, make_pipe, parts, csv, pictu
     from ..images.labels import is_anomalous
 
     first, *others = images.paths
-    meta = click.get_current_context().meta
-    weights, trust = meta["weights"], meta["trust"]
+    weights, trust = map(click.get_current_context().meta.get, ("weights", "trust"))
     if first.is_file() and first.suffix.lower() != ".csv" and not is_named_as_image(first):
         if option.is_given("train", "features", "preset", "make_pipe", "model"):
             raise click.UsageError(
