@@ -41,10 +41,8 @@ class _Networks(nn.Module):
         super().__init__()
         self.grid_shape = tuple(features.grid_shape_)
         self.parts = [_eager(backbone) for backbone in features.backbones]
-        for i, (network, _) in enumerate(self.parts):
-            for name, module in vars(network).items():  # so that the exporter knows the weights
-                if isinstance(module, nn.Module):
-                    self.add_module(f"{name}_{i}", module)
+        held = (value for network, _ in self.parts for value in vars(network).values())
+        self.networks = nn.ModuleList(value for value in held if isinstance(value, nn.Module))
 
     def forward(self, pixels):
         grids = [_in_tiles(network, tiling, pixels) for network, tiling in self.parts]

@@ -23,12 +23,7 @@ def warm_up(pipe: Pipeline) -> Pipeline:
     Parameters
     ----------
     pipe : Pipeline
-        Fitted, as `make_structcore` builds it. It is not changed.
-
-    Returns
-    -------
-    pipe : Pipeline
-        The same.
+        Fitted, as `make_structcore` builds it. It is returned, unchanged.
 
     Examples
     --------
