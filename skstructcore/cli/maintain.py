@@ -155,8 +155,7 @@ def audit(model, images, fdr, most, exit_code, as_json):
     """
     from ..lifecycle import audit as audit_
 
-    pipe = model.load()
-    table = audit_(pipe, images.as_they_are() if images.paths else None, fdr=fdr)
+    table = audit_(model.load(), images.as_they_are() if images.paths else None, fdr=fdr)
     n_suspects = int(table["suspect"].sum())
     document = {"suspects": n_suspects, "images": table}
     sentence = f"{n_suspects} of {len(table)} training images are suspects."

@@ -242,10 +242,9 @@ def report(model, images, output, good, parts, false_alarm_rate, as_json, **opti
     from ..report import report as write_report
 
     shown = images.as_they_are("test") if good is None else images.all_of(images.labelled(good))
-    pipe = model.load(false_alarm_rate)
     if parts is not None:
         options["parts"] = parts_of(as_images(shown).file_names(), parts)
-    write_report(pipe, shown, output, verbose=1, **options)
+    write_report(model.load(false_alarm_rate), shown, output, verbose=1, **options)
     size = output.stat().st_size
     document = {"report": output, "images": len(shown), "bytes": size}
     answer(as_json, document, f"{len(shown)} images, {size / 1e6:.1f} MB: {output}")

@@ -28,7 +28,7 @@ from ._output import Refused, answer, say
 )
 @click.option("--opset", default=18, help="Version of ONNX's operators, 18 to 20.")
 @option.json
-def export(model, output, check, resize_from, opset, as_json):
+def export(model, output, check, as_json, **options):
     """Write MODEL as an ONNX file for other programs. It holds all from pixels to decision.
 
     The file is written only if it judges the images of --check as the model does: the same
@@ -40,9 +40,7 @@ def export(model, output, check, resize_from, opset, as_json):
     """
     from ..serving.export import export_onnx
 
-    pipe = model.load()
-    compared = check.as_they_are("test")
-    comparison = export_onnx(pipe, output, compared, resize_from=resize_from, opset=opset)
+    comparison = export_onnx(model.load(), output, check.as_they_are("test"), **options)
     answer(as_json, vars(comparison), f"{comparison}: {output}")
 
 
@@ -75,8 +73,7 @@ def latency(model, images, repeats, as_json):
     """
     from ..serving.latency import stage_times
 
-    pipe = model.load()
-    times = stage_times(pipe, images.as_they_are("test"), n_repeats=repeats)
+    times = stage_times(model.load(), images.as_they_are("test"), n_repeats=repeats)
     document = {stage: row.to_dict() for stage, row in times.iterrows()}
     answer(as_json, document, times.round(1).rename_axis("milliseconds").to_string())
 
@@ -149,7 +146,7 @@ def serve(model, host, port, token, max_megabytes, **limits):
 )
 @click.option("--once", is_flag=True, help="Score what is there, and end.")
 @option.json
-def watch(model, folder, csv, maps, overlays, webhook, mqtt, topic, settle, once, as_json):
+def watch(model, folder, csv, webhook, mqtt, topic, settle, once, as_json, **options):
     """Score images as they appear in FOLDER, each once.
 
     After a restart, or a kill, the same command goes on where it was. Messages that could not be
@@ -167,10 +164,9 @@ def watch(model, folder, csv, maps, overlays, webhook, mqtt, topic, settle, once
     senders = [webhook_sender(webhook)] if webhook else []
     login = {k: os.environ.get(f"SKSTRUCTCORE_MQTT_{k.upper()}") for k in ("user", "password")}
     senders += [mqtt_sender(mqtt, topic, **login)] if mqtt else []
-    options = {"senders": senders, "maps": maps, "overlays": overlays}
     options |= {"settle": 0.0, "patience": 0.0} if once else {"settle": settle}
     digest = info(model.path)["digest"][:12]
-    watched = FolderWatch(model.load(), folder, csv, model=digest, **options)
+    watched = FolderWatch(model.load(), folder, csv, model=digest, senders=senders, **options)
     if once:
         watched.step()
     else:

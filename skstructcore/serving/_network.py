@@ -41,6 +41,7 @@ class _Networks(nn.Module):
         super().__init__()
         self.grid_shape = tuple(features.grid_shape_)
         self.parts = [_eager(backbone) for backbone in features.backbones]
+        # So that the exporter knows the weights.
         held = (value for network, _ in self.parts for value in vars(network).values())
         self.networks = nn.ModuleList(value for value in held if isinstance(value, nn.Module))
 

@@ -79,7 +79,7 @@ def export_onnx(
         Without ``pip install "skstructcore[onnx]"``.
     """
     import_extra("onnxruntime", "onnx", "An ONNX file")  # an error before the work
-    import_extra("onnx", "onnx", "An ONNX file")
+    onnx = import_extra("onnx", "onnx", "An ONNX file")
     _check_exportable(pipe, opset)
     check_writable(path)
     images, picture = as_images(check_images), pipe[0].picture_
@@ -112,8 +112,7 @@ def export_onnx(
             for i in sealed
         ],
     }
-    entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, note_text(note)
+    onnx.helper.set_model_props(model, {KEY: note_text(note)})
     content = model.SerializeToString()
     run, _ = onnxruntime_graph(content)
     outputs = [run(image[np.newaxis]) for image in pixels]
