@@ -32,7 +32,7 @@ class Display:
     _size = (6.4, 4.4)  # inches, of a figure of its own
     _arrays = ()  # fields of one length, which become arrays; None and tables stay
     _finite = ()  # fields that hold finite numbers
-    _labels_of = staticmethod(labels_of)
+    _labels_of = staticmethod(labels_of)  # of images, or as given: what `labels` holds
 
     def __post_init__(self) -> None:
         check_same_length(**{name: getattr(self, name) for name in self._arrays})

@@ -36,6 +36,11 @@
     if (!isKnown(image)) return "unreadable";
     return isRejected(image) ? "rejected" : "accepted";
   }
+  // All decisions of the filter that an image comes under.
+  function decisionsOf(image) {
+    return [decisionOf(image), isWrong(image) && (isRejected(image) ? "false-alarm" : "missed"),
+      image.part && isRejected(image.part) && "part"];
+  }
   function partInWords(part) {
     return `part ${part.name}: ${isRejected(part) ? "rejected" : "accepted"} by ${part.views}`;
   }
@@ -135,13 +140,7 @@
     const text = $("search").value.toLowerCase();
     if (type && image.type !== type) return false;
     if (route && image.route !== route) return false;
-    if (decision === "false-alarm") {
-      if (!isWrong(image) || image.type !== "good") return false;
-    } else if (decision === "missed") {
-      if (!isWrong(image) || image.type === "good") return false;
-    } else if (decision === "part") {
-      if (!image.part || !isRejected(image.part)) return false;
-    } else if (decision && decisionOf(image) !== decision) return false;
+    if (decision && !decisionsOf(image).includes(decision)) return false;
     if (verdict && (verdicts.get(i)?.verdict ?? "none") !== verdict) return false;
     if (most !== null && !(isKnown(image) && image.p <= most)) return false;
     return image.file.toLowerCase().includes(text);
@@ -200,7 +199,7 @@
     else show(place);
   }
   // Verdict on what is selected, or on the image in focus, and on to the next.
-  function judge(verdict, i) {
+  function judge(verdict, i = null) {
     const place = i === null ? 0 : order.indexOf(i);
     const alone = selected.size === 0;
     const given = give(verdict, alone ? [i] : [...selected]);
@@ -498,12 +497,10 @@
   $("close").addEventListener("click", () => $("detail").close());
   $("previous").addEventListener("click", () => step(-1));
   $("next").addEventListener("click", () => step(1));
-  document.querySelectorAll("#detail [data-verdict]").forEach((button) => {
-    button.addEventListener("click", () => giveOpen(button.dataset.verdict));
-  });
-  document.querySelectorAll("#selected [data-verdict]").forEach((button) => {
-    button.addEventListener("click", () => judge(button.dataset.verdict, null));
-  });
+  for (const button of document.querySelectorAll("[data-verdict]")) {
+    const act = button.closest("#detail") ? giveOpen : judge;
+    button.addEventListener("click", () => act(button.dataset.verdict));
+  }
   for (const id of ["show-map", "show-region", "show-mask"]) {
     $(id).addEventListener("change", () => drawStage(order[open]));
   }
