@@ -220,15 +220,15 @@ def _content(pipe, opened, described, types, parts):
     rejected = rejections(described, scorer, rates)
     limits = base_thresholds(described, scorer)
     heats = [heat / limit for heat, limit in zip(described["heat"], limits, strict=True)]
-    described = described.assign(heat=heats, base_ratio=described["base"] / limits)
+    ratios, at = described["base"] / limits, _by_rate(rejected)
+    described = described.assign(heat=heats, base_ratio=ratios, at=at, of_part=None)
     low, high = map_limits(heats, 1.0)
     rejected_parts = None
     if parts is not None:
-        rejected_parts, judged = _judged_parts(scorer, described, parts[readable], rates)
-        described = described.assign(of_part=judged)
+        rejected_parts, described["of_part"] = _by_part(scorer, described, parts[readable], rates)
     known_types = None if types is None else types[readable]
     shift = ScoreShiftDisplay.of(described, scorer, known_types)
-    entries = _entries(opened, described.assign(at=_by_rate(rejected)), scorer, types, (low, high))
+    entries = _entries(opened, described, scorer, types, (low, high))
     words = [{key: entry.get(key) for key in _WORDS} for entry in entries]
     pictures = [{key: entry.get(key) for key in _PICTURES} for entry in entries]
     # The name under which verdicts on these files are kept, whenever a report is written.
@@ -281,7 +281,7 @@ def _entries(opened, described, scorer, types, limits):
                 "p": row["p_value"],
                 "score": row["anomaly_score"],
                 "at": row["at"],
-                "part": row.get("of_part"),
+                "part": row["of_part"],
                 "route": escape_name(row["route"]),
                 "z": [row[column] for column in z_columns(scorer)],
                 "short": headline(row, row["least"], one["size"]),
@@ -294,9 +294,9 @@ def _entries(opened, described, scorer, types, limits):
     return entries
 
 
-def _judged_parts(scorer, described, parts, rates):
+def _by_part(scorer, described, parts, rates):
     """Which parts are rejected, by rate, and for each image what is decided about its part."""
-    table = decide_parts(scorer, described.assign(file=parts), parts)
+    table = decide_parts(scorer, described, parts)
     rejected, judged = rejections(table, scorer, rates), {}
     for row, at in zip(table.to_dict("records"), _by_rate(rejected), strict=True):
         views = "one view" if row["n_views"] == 1 else f"{row['n_views']} views"
