@@ -12,8 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from report_pages import KINDS, fit_pipe, write_images
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.pipeline import make_pipeline
 
-from skstructcore import AnomalyMaps, StructCoreScorer, make_structcore
+from skstructcore import (
+    AnomalyMaps,
+    CoresetBank,
+    RoutedKNNScorer,
+    StructCoreScorer,
+    make_structcore,
+)
 from skstructcore._utils.versions import versions_of
 from skstructcore.datasets import DatasetError, ImageSet, load_verdicts
 from skstructcore.display import ScoreShiftDisplay
@@ -226,6 +234,31 @@ def test_outlines_and_sentences_agree_where_scores_come_from_pixels(tmp_path):
     without = ["No patch is over" in json.dumps(entry) for entry in entries]
     assert [not picture["region"]["d"] for picture in pictures] == without
     assert 0 < sum(without) < 16
+
+
+class Squares(TransformerMixin, BaseEstimator):
+    """Every eighth pixel is a patch; nothing says where these lie."""
+
+    def fit(self, X, y=None):
+        self.fitted_ = True
+        return self
+
+    def transform(self, X):
+        listed = as_images(X)
+        pixels = [np.asarray(listed.read(i), dtype=np.float32) for i in range(len(listed))]
+        return np.stack(pixels)[:, ::8, ::8]
+
+
+def test_places_are_in_pixels_where_the_backbone_does_not_know_them(tmp_path):
+    photos = np.random.default_rng(0).integers(90, 110, (20, 64, 64, 3), dtype=np.uint8)
+    photos[19, 40:56, 48:64] = 250  # patches (5, 6) to (6, 7)
+    pipe = make_pipeline(Squares(), CoresetBank(0.5), RoutedKNNScorer(), StructCoreScorer())
+    page = report(pipe.fit(photos[:18]), photos[18:], tmp_path / "r.html").read_text()
+    entry = block(page, "data")["images"][1]
+    assert entry["peak"][0] in (44, 52) and entry["peak"][1] in (52, 60)
+    assert "spot at the lower right" in entry["short"] and "16 × 16 pixels" in " ".join(
+        entry["why"]
+    )
 
 
 def test_every_product_has_its_own_threshold_in_the_page(images, tmp_path):

@@ -49,6 +49,8 @@ _WORDS = (
     *("p", "score", "at", "part", "route", "z"),  # at: a digit a rate, 1 where it is rejected
     *("short", "why", "peak"),  # in a phrase, in sentences; [row, column] of the farthest patch
 )
+_ROWS = ["peak_row", "region_top", "region_bottom"]  # of the table of `describe`
+_COLUMNS = ["peak_col", "region_left", "region_right"]
 _PICTURES = ("image", "full", "truth", "map", "box", "region")  # the map lies on a box
 
 
@@ -202,14 +204,16 @@ def _link(path, folder):
 
 
 def _small_maps(scorer, images, maps):
-    """The reduced map of each image, and its box on the original (top, left, bottom, right)."""
-    if maps.geometry is None:
+    """The reduced map of each image, its box on the original, and the unit of its places."""
+    if maps.geometry is None:  # of a backbone that does not say where its patches lie: on all of it
         boxes = [(0, 0, *images.size(i)) for i in range(len(images))]
+        units = [np.divide(box[2:], maps.shape[1:]) for box in boxes]
     else:
-        boxes = map(tuple, maps.geometry.boxes)
+        boxes, units = map(tuple, maps.geometry.boxes), [None] * len(maps)
     seen = [heat for _, some in iter_seen(maps, scorer.resolution) for heat in some.values]
     seen = [reduced(heat.astype(np.float32), _MAP_SIDE) for heat in seen]
-    return [{"heat": heat, "box": box} for heat, box in zip(seen, boxes, strict=True)]
+    rows = zip(seen, boxes, units, strict=True)
+    return [{"heat": heat, "box": box, "unit": unit} for heat, box, unit in rows]
 
 
 def _content(pipe, opened, described, types, parts):
@@ -222,6 +226,11 @@ def _content(pipe, opened, described, types, parts):
     heats = [heat / limit for heat, limit in zip(described["heat"], limits, strict=True)]
     ratios, at = described["base"] / limits, _by_rate(rejected)
     described = described.assign(heat=heats, base_ratio=ratios, at=at, of_part=None)
+    if described["unit"].notna().all():
+        units = np.array(described["unit"].tolist())
+        described[["peak_row", "peak_col"]] += 0.5  # the middle of the patch
+        described[_ROWS] *= units[:, :1]
+        described[_COLUMNS] *= units[:, 1:]
     low, high = map_limits(heats, 1.0)
     rejected_parts = None
     if parts is not None:
