@@ -20,14 +20,7 @@ from .style import Axes, drawing, new_figure
 
 
 class Display:
-    """A dataclass whose fields are data that `plot` draws; notebooks show it.
-
-    Attributes
-    ----------
-    ax_ : matplotlib.axes.Axes
-    figure_ : matplotlib.figure.Figure
-        What was drawn last.
-    """
+    """A dataclass whose fields are data that `plot` draws, into ``ax_`` of ``figure_``."""
 
     _size = (6.4, 4.4)  # inches, of a figure of its own
     _arrays = ()  # fields of one length, which become arrays; None and tables stay
@@ -45,7 +38,7 @@ class Display:
         for name in self._finite:
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} must be finite numbers: leave out what has none.")
-        if self._arrays and not len(getattr(self, self._arrays[0])):
+        if not len(getattr(self, self._arrays[0])):
             raise ValueError(f"There is nothing to draw: {self._arrays[0]} is empty.")
 
     def plot(self, ax: Axes | None = None) -> Self:
