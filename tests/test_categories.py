@@ -153,6 +153,16 @@ def test_functions_are_settings_by_what_they_compute(pipe):
     assert settings_of(partial(one, q=1)) != settings_of(partial(one, q=2))
 
 
+def test_settings_are_the_same_in_another_process_and_of_another_type(pipe):
+    def settings_of(value, key="structcore__descriptors"):
+        return settings(clone(pipe).set_params(**{key: value}))[key]
+
+    assert settings_of(np.int64(5), "knn__n_neighbors") == settings_of(5, "knn__n_neighbors")
+    function = compiled('def f(maps): return maps.max((1, 2)) * (maps.ndim in {"b", "a", "c"})')
+    spelled = settings_of([function]).translate(str.maketrans("", "", "\"'\\"))
+    assert "[a, b, c]" in spelled  # sorted, as processes differ in the order of a set
+
+
 def test_functions_that_refer_to_themselves_are_settings_and_circles_name_their_parameter(pipe):
     def again(maps):
         return again(maps[:, 1:]) if maps.shape[1] > 1 else maps[:, 0, 0]

@@ -146,3 +146,20 @@ def test_a_journal_does_not_cut_rows_at_carriage_returns(tmp_path):
     rows = '1,"a\rb"\n2,good\r\n'
     journal.append(rows + "half")
     assert journal.take_up().decode() == journal.path.read_bytes().decode() == rows
+
+
+def test_half_a_row_of_a_full_disk_is_taken_back(tmp_path):
+    resource = pytest.importorskip("resource")
+    journal = Journal(tmp_path / "rows.csv")
+    journal.append("a,b\n1,2\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12, limits[1]))
+    try:
+        with pytest.raises(OSError, match="cannot be written"):
+            journal.append("1234567,89\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    journal.append("1234567,89\n")
+    assert journal.path.read_text() == "a,b\n1,2\n1234567,89\n"

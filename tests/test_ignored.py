@@ -135,6 +135,7 @@ def test_upright_pixels_count_where_files_lie(tmp_path):
         ([(0, 0), (9, 0), (9, 9)], "three corners or more"),
         ([[(0, 0), (9, 0), (np.nan, 9)]], "not finite"),
         ([[(70, 70), (80, 70), (80, 80)]], "ignore is empty"),
+        ([[(0, 0), (1.0000001, 0), (1, 1)]], "a corner at 1, and shares end at 1"),
         ([[(0, 0), (1.5, 0), (1.5, 64)]], "no patch would be ignored"),
         ({}, "empty dict"),
         ({"nut": np.zeros((64, 64), bool)}, r"ignore\['nut'\] is empty"),

@@ -436,6 +436,17 @@ def test_what_pillow_would_cut_to_8_bits_is_refused(tmp_path):
             as_images([str(path)]).size(0)
 
 
+def test_small_pixels_are_no_deep_colours(tmp_path):
+    pixels = np.full((4, 4), 0xF800, "<u2")  # of 5, 6 and 5 bits: red
+    header = struct.pack("<IiiHHIIiiII3I", 40, 4, 4, 1, 16, 3, 32, *[0] * 4, 0xF800, 0x7E0, 0x1F)
+    start = b"BM" + struct.pack("<IHHI", 14 + len(header) + 32, 0, 0, 14 + len(header))
+    (tmp_path / "red.bmp").write_bytes(start + header + pixels.tobytes())
+    assert np.asarray(as_images([tmp_path / "red.bmp"]).read(0))[0, 0].tolist() == [255, 0, 0]
+    (tmp_path / "plain.pbm").write_text("P1\n4 1\n0 1 0 1\n")
+    assert np.asarray(as_images([tmp_path / "plain.pbm"]).read(0))[0, :, 0].tolist() == [255, 0] * 2
+    assert read_mask(tmp_path / "plain.pbm").tolist() == [[True, False] * 2]
+
+
 def test_a_tiff_beyond_pillow_names_the_extra_that_reads_it(tmp_path, monkeypatch):
     tifffile = pytest.importorskip("tifffile")
     path = str(tmp_path / "floats.tif")

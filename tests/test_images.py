@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from skstructcore import ConvFeatures
 from skstructcore.datasets import ImageSet
 from skstructcore.images import (
     ImageReadError,
@@ -316,6 +317,13 @@ def test_crop_lies_in_the_image_and_keeps_the_aspect_ratio(size, target):
     assert (np.abs(factors * size - scaled) <= 0.5 + 1e-6).all()
 
 
+@pytest.mark.parametrize("crop", [(0.1, 0.1, 1.05, 0.9), [(0, 0), (1.2, 0), (0.5, 1)]])
+def test_a_crop_of_shares_ends_at_the_border(crop):
+    features = ConvFeatures(image_size=64, crop=crop)
+    with pytest.raises(ValueError, match="from 0 to 1 as shares"):
+        features.fit(np.zeros((2, 64, 64, 3), np.uint8))
+
+
 def test_crop_that_does_not_fit_names_the_image(tmp_path, rgb):
     path = saved(tmp_path, Image.fromarray(rgb))
     with pytest.raises(ImageReadError, match=r"image.png.*crop=8, is smaller than image_size=\(9"):
@@ -369,7 +377,7 @@ def test_files_of_a_folder_that_are_left_out_are_told(tmp_path, rgb, caplog):
     for name in ("a.png", "b.jfif", "c.TGA"):
         Image.fromarray(rgb).save(tmp_path / name, {"a": "png", "b": "jpeg", "c": "tga"}[name[0]])
     (tmp_path / "d.png").symlink_to("nothing")
-    for name in ("raw.cr2", "readme.txt", ".hidden"):
+    for name in ("raw.cr2", "readme.txt", ".hidden", "._a.png"):  # the last as Macs write it
         (tmp_path / name).touch()
     images = as_images(tmp_path)
     assert [Path(item).name for item in images.items] == ["a.png", "b.jfif", "c.TGA", "d.png"]

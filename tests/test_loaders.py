@@ -147,7 +147,7 @@ def test_masks_beside_an_empty_folder_of_their_type_are_reported(mvtec):
 
 
 def test_folders_that_are_no_data_set_are_named(mvtec, tmp_path):
-    with pytest.raises(DatasetError, match=r"spoon: no folder train"):
+    with pytest.raises(DatasetError, match="spoon: no folder train, and the categories are"):
         load_mvtec_ad(mvtec, "spoon")
     with pytest.raises(DatasetError, match="no folder train, and no category has one"):
         load_mvtec_ad(tmp_path / "bottle/test")
@@ -404,4 +404,8 @@ def test_btad_has_a_folder_ok(tmp_path):
 def test_any_other_folder_is_an_error(tmp_path):
     (tmp_path / "pictures").mkdir()
     with pytest.raises(DatasetError, match="neither a folder train"):
+        find_layout(tmp_path)
+    (tmp_path / "split_csv").mkdir()
+    (tmp_path / "split_csv/1cls.csv").write_text("object,split,label,image,mask\n")
+    with pytest.raises(DatasetError, match="nor VisA's split_csv and <category>/Data/Images"):
         find_layout(tmp_path)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.pipeline import make_pipeline
 
 from skstructcore import (
     ConvFeatures,
@@ -173,6 +175,8 @@ def test_a_backbone_that_takes_too_much_is_named_by_its_parameters(only):
     only(estimate_memory(pipe, X).peak + 5_000_000)
     estimate = estimate_memory(pipe.set_params(features__batch_size=32), X)
     assert estimate.advice.startswith("Set features__batch_size=1, or use")
+    named = make_pipeline(*[step for _, step in pipe.steps])
+    assert estimate_memory(named, X).advice.startswith("Set convfeatures__batch_size=1, or use")
     only(1000)
     assert estimate_memory(pipe, X).advice == (
         "Set a smaller image_size, or a tile_size, or use a machine with more memory."
@@ -192,6 +196,23 @@ def test_the_command_says_what_a_fit_takes_and_refuses_too_much(only, tmp_path):
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     assert "of 1,000 MB available" in result.stderr
+
+
+class Blocks(TransformerMixin, BaseEstimator):
+    """Features of one's own, without constraints of parameters."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def transform(self, X):
+        return np.asarray(X, np.float32).reshape(len(X), 8, 8, -1)
+
+
+def test_a_step_of_ones_own_is_estimated():
+    assert estimate_memory(make_structcore(Blocks()), photos(6)).patches == photos(6).size * 4
 
 
 def test_a_pipeline_without_a_bank_is_refused():

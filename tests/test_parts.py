@@ -158,6 +158,8 @@ def test_the_parts_that_images_carry_are_taken():
     settings = {"features__image_size": 64, "structcore__false_alarm_rate": 0.2}
     pipe = make_structcore("efficientnet_lite0", **settings).fit(data)
     assert describe_parts(pipe, data).equals(describe_parts(pipe, images, np.arange(24) // 2))
+    with pytest.raises(ValueError, match="which part each of them shows: give parts"):
+        describe_parts(pipe, pipe[:-1].transform(data))
 
 
 def test_suspects_are_those_that_benjamini_and_hochberg_discover():

@@ -1,14 +1,26 @@
+import shutil
 import subprocess
 import sys
 
 import joblib
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 
-from skstructcore import ConvFeatures, DinoFeatures, estimate_memory, make_structcore, save
+from skstructcore import (
+    ConvFeatures,
+    DinoFeatures,
+    StructCoreScorer,
+    describe,
+    estimate_memory,
+    make_structcore,
+    save,
+)
 from skstructcore.datasets import ImageSet, make_photographs
 from skstructcore.evaluation import evaluate
 from skstructcore.inference import score_images
@@ -230,6 +242,29 @@ def test_random_state_reaches_every_step_and_wins_over_the_preset(preset):
     assert set(seeds.values()) == {7}
     pipe = make_structcore("efficientnet_lite0", random_state=7, bank__random_state=8)
     assert pipe["bank"].random_state == 8
+    pipe = make_structcore(preset=preset, random_state=7, projection="passthrough")
+    assert pipe["projection"] == "passthrough" and pipe["bank"].random_state == 7
+
+
+def test_a_folder_that_grows_while_it_is_scored_has_the_names_of_before(
+    fitted, photographs, tmp_path, monkeypatch
+):
+    for i, pixels in enumerate(photographs.test.paths[:3], start=1):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    names, judge = sorted(map(str, tmp_path.iterdir())), StructCoreScorer.describe
+
+    def growing(self, maps):
+        shutil.copy(names[0], tmp_path / "0.png")  # the first of the folder now
+        return judge(self, maps)
+
+    monkeypatch.setattr(StructCoreScorer, "describe", growing)
+    assert describe(fitted, tmp_path)["image"].tolist() == names
+
+
+def test_a_table_of_features_is_described_behind_any_first_step():
+    X = np.random.default_rng(0).normal(size=(400, 16)).astype(np.float32)
+    pipe = make_pipeline(PCA(8), *make_structcore(bank__ratio=0.2)[2:].named_steps.values()).fit(X)
+    assert describe(pipe, X[:2])["image"].tolist() == ["image 0", "image 1"]
 
 
 def test_set_output_changes_nothing(fitted, photographs):

@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.metrics import average_precision_score, fbeta_score
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_validate
+from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import Pipeline
 
 from skstructcore.containers import AnomalyMaps
@@ -288,6 +289,15 @@ def test_thin_defects_do_not_vanish_when_a_mask_is_reduced():
     assert not mask_as_seen(line, (10, 10), box=(50, 0, 100, 100)).any()
     # The part may reach beyond the image.
     assert mask_as_seen(~line, (4, 4), box=(-50, -50, 150, 150)).sum() == 4
+
+
+def test_a_split_that_cannot_be_scored_costs_no_search():
+    X, y = np.random.default_rng(0).normal(size=(30, 3)), ["good"] * 20 + ["bad"] * 10
+    cv = [(np.arange(10), np.r_[10:15, 20:25]), (np.arange(10), np.arange(10, 15))]
+    both = scorers.combine_anomaly_scorers(f1=scorers.f1_max_scorer, ap=scorers.image_ap_scorer)
+    with pytest.warns(UserWarning, match="scores are NaN: All 5 images have only normal labels"):
+        scores = cross_validate(LocalOutlierFactor(novelty=True), X, y, cv=cv, scoring=both)
+    assert np.isfinite(scores["test_ap"]).tolist() == [True, False]
 
 
 def test_a_combined_scorer_shows_what_it_combines():

@@ -87,6 +87,13 @@ def test_a_pattern_may_match_data_sets_and_other_folders(make):
     assert [os.path.relpath(path) for path in images] == ["x/a/train/good/1.png", "x/b/2.png"]
 
 
+def test_masks_that_a_pattern_meets_are_no_images(make):
+    make("q/good/1.png", "q/scratch/2.png", "q/ground_truth/scratch/2.png")
+    expected = {"q/good/1.png": "good", "q/scratch/2.png": "scratch"}
+    assert table(load_images("q/**/*.png")) == table(load_images("q/*")) == expected
+    assert list(table(load_images("q/ground_truth/*/*.png"))) == ["q/ground_truth/scratch/2.png"]
+
+
 def test_arrays_count_as_images_where_no_others_lie(make, tmp_path, caplog):
     make("p/one/a.png")
     (tmp_path / "p/two").mkdir()
@@ -203,6 +210,12 @@ def test_verdicts_are_read_like_other_tables(make, tmp_path, columns):
     images = load_images("t/v.csv")
     assert images.paths == ["t/1.png", "t/2.png"] and (images.y == "good").tolist() == [True, False]
     assert (images.groups is None) == (lot == "")
+
+
+def test_the_verdict_counts_beside_the_label_of_before(make, tmp_path):
+    make("t/1.png")
+    (tmp_path / "t/v.csv").write_text("file,label,verdict\n1.png,good,defect\n")
+    assert load_verdicts("t/v.csv").y.tolist() == ["defect"]
 
 
 def test_a_table_has_labels_masks_groups_and_categories(make, tmp_path):

@@ -32,7 +32,7 @@ def find_device(device: str, among: Sequence[str] = ("cuda",)) -> str:
         return next((name for name in among if is_available[name]()), "cpu")
     try:
         torch.zeros(1, device=str(device).removeprefix("torch:")).cpu()  # "meta" computes nothing
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).strip().splitlines()[0].partition(". ")[0].rstrip(".")
         raise ValueError(
             f"device={str(device)!r} cannot be used here: {reason}. Use 'cpu', or 'auto' for a "

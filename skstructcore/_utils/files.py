@@ -96,12 +96,15 @@ class Journal:
 
     def append(self, text: str) -> None:
         """Add whole lines; OSError names the file, whose lines before stay."""
+        size = self.path.stat().st_size if self.path.exists() else 0
         try:
             with open(self.path, "ab") as file:
                 file.write(text.encode())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
+            with contextlib.suppress(OSError):  # half a line, as of a full disk
+                os.truncate(self.path, size)
             kept = "The rows in it are kept: the same command goes on after them."
             raise _write_error(self.path, error, kept) from error
 

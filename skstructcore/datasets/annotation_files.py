@@ -226,7 +226,7 @@ def _coco_shapes(item, names):
     label = _named(names.get(item.get("category_id"), f"class {item.get('category_id')}"))
     outlines = item.get("segmentation")
     if isinstance(outlines, dict):
-        return [(label, outlines)]
+        return [(label, {"size": outlines["size"], "counts": outlines["counts"]})]
     if outlines:
         return [(label, _corners({"points": outline})) for outline in outlines]
     left, top, width, height = item["bbox"]

@@ -84,8 +84,9 @@ def load_mvtec_ad(
     root = Path(root)
     folders = _tree_folders(root) if category is None else [root / category]
     if not folders or not (folders[0] / "train").is_dir():
-        place = folders[0] if folders else root
-        raise DatasetError(root, [f"{place}: no folder train, and no category has one"])
+        place, names = folders[0] if folders else root, [f.name for f in _tree_folders(root)]
+        others = f"the categories are {names}" if names else "no category has one"
+        raise DatasetError(root, [f"{place}: no folder train, and {others}"])
     rows, problems = [], Problems(root)
     for folder in folders:
         rows += _read_tree(Path(os.path.abspath(folder)), groups, good, problems)
@@ -327,7 +328,10 @@ def find_layout(root: StrPath) -> Layout:
     """
     layout = layout_or_none(Path(root))
     if layout is None:
-        why = "neither a folder train, nor folders that have one, nor VisA's folder split_csv"
+        why = (
+            "neither a folder train, nor folders that have one, nor VisA's split_csv and "
+            "<category>/Data/Images"
+        )
         raise DatasetError(root, [f"{root}: {why}"])
     return layout
 
@@ -336,7 +340,7 @@ def layout_or_none(root: Path) -> Layout | None:
     """What `find_layout` finds; None instead of its error."""
     if any((root / "split_csv").glob("*.csv")):
         folders = [folder for folder in _folders_in(root) if (folder / "Data" / "Images").is_dir()]
-        return Layout(root, load_visa, {folder.name: folder.name for folder in folders})
+        return Layout(root, load_visa, {f.name: f.name for f in folders}) if folders else None
     folders = _tree_folders(root)
     if folders == [root]:
         return Layout(root, load_mvtec_ad, {root.resolve().name: None})

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._utils.validation import check_same_length
 from ..images.geometry import Geometry, ignored_pixels
 from ..images.labels import GOOD
 from ..images.masks import mask_as_seen
@@ -143,6 +144,7 @@ def judged_pixels(
     array([[1, 0],
            [0, 1]])
     """
+    check_same_length(images=images, pixel_maps=pixel_maps)
     size, seen = pixel_maps.shape[1:], {}
     anomalous = _which_are_anomalous(images, anomalous)
     for i in range(len(images)):

@@ -247,17 +247,18 @@ def _rows_of(source: str, options: SourceOptions) -> list[ImageRow]:
 
 
 def _from_pattern(pattern, options):
+    root = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
     matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
+    masks = MASK_FOLDERS.difference(map(str.lower, pattern.parts))  # but those that it names
+    matches = [m for m in matches if masks.isdisjoint(map(str.lower, m.relative_to(root).parts))]
     files = images_among([match for match in matches if not match.is_dir()])
     tell_of_others(matches, files)
     # Where there are files, ** has met the folders on its way: they do not count.
     if not files or "**" not in pattern.parts:
-        masks = MASK_FOLDERS - {pattern.name.lower()}  # but those that it names
-        files += [m for m in matches if m.is_dir() and m.name.lower() not in masks]
+        files += [match for match in matches if match.is_dir()]
     rows = [row for f in sorted(files) for row in _rows_of(str(f), options._replace(good=None))]
     if not rows:
         raise DatasetError(pattern, ["the pattern matches no image and no folder"])
-    root = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
     unsaid = [row.file for row in rows if not row.label]
     labels = folder_labels(root, [Path(file) for file in unsaid], options.good)
     label_of = dict(zip(unsaid, labels, strict=True))

@@ -93,7 +93,8 @@ def read_rows(
     table = read_table(path, required)
     header = table[0] if table else ()
     named = {column: [n for n in names if n in header] for column, names in _COLUMNS.items()}
-    columns = {column: spellings[0] for column, spellings in named.items() if spellings}
+    # What is required goes before: a table of verdicts may have the labels of before beside them.
+    columns = {k: max(names, key=required.__contains__) for k, names in named.items() if names}
     if "file" not in columns:
         wanted, found = " or ".join(_COLUMNS["file"]), ", ".join(map(repr, header))
         raise DatasetError(path, [f"no rows, or no column {wanted}; found {found or 'nothing'}"])

@@ -14,7 +14,7 @@ from .._utils.validation import check_same_length
 from ..images.image_list import ImagesLike
 from ..images.labels import labels_of
 from ..pipeline.describe import describe
-from ..pipeline.steps import fitted_steps, names_of
+from ..pipeline.steps import fitted_steps, listed
 from ..scoring.structcore import StructCoreScorer
 from .style import Axes, drawing, new_figure
 
@@ -102,9 +102,9 @@ class ScoredDisplay(Display):
         """
         drawing()
         labels = cls._labels_of(images, y)  # errors before the work
-        scorer, names = fitted_steps(pipe)[-1], names_of(pipe, images)
-        check_same_length(images=names, y=labels)
-        cls._check(scorer, len(names), labels, **options)
+        scorer, images = fitted_steps(pipe)[-1], listed(pipe, images)
+        check_same_length(images=images, y=labels)
+        cls._check(scorer, len(images), labels, **options)
         return cls.of(describe(pipe, images), scorer, labels, **options).plot(ax)
 
     @classmethod

@@ -10,6 +10,7 @@ from functools import partial
 from types import CodeType, FunctionType
 
 import joblib
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
@@ -55,6 +56,10 @@ def _stand_in(value):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         cells = [cell for cell in cells if cell is not value]  # it may call itself
         return [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, frozenset | set):  # in an order that differs between processes
+        return sorted(map(repr, value))
     if isinstance(value, CodeType):  # no source: lambdas of one line share it
         return [value.co_code.hex(), value.co_names, value.co_consts]
     return f"{type(value).__name__} {joblib.hash(value)}"

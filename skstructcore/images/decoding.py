@@ -232,12 +232,12 @@ def _is_deep_colour(image, path):
     if image.format == "TIFF":
         return max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (8,))) > 8
     if image.format == "PPM":
-        return image.tile[0][0] != "raw" and image.tile[0][3][-1] > 255
+        return image.mode != "1" and image.tile[0][0] != "raw" and image.tile[0][3][-1] > 255
     if image.format == "JPEG2000":
         return (_byte_behind(path, b"\xff\x4f\xff\x51", 42) & 0x7F) + 1 > 8
     if image.format == "AVIF":
         return bool(_byte_behind(path, b"av1C", 6) & 0x40)
-    return any(";16" in rawmode for rawmode in _rawmodes(image))
+    return any(";16B" in rawmode for rawmode in _rawmodes(image))
 
 
 def _byte_behind(path, mark, offset):

@@ -53,8 +53,11 @@ def is_named_as_image(path: Path) -> bool:
 
 
 def images_among(files: Sequence[Path]) -> list[Path]:
-    """The files that have the suffix of an image; arrays, often features or masks, if none has."""
-    images = [path for path in files if is_named_as_image(path)]
+    """Files with the suffix of an image, but hidden ones; arrays only if there are no others.
+
+    Beside images, arrays are often features or masks.
+    """
+    images = [p for p in files if is_named_as_image(p) and not p.name.startswith(".")]
     return [path for path in images if path.suffix.lower() != ".npy"] or images
 
 

@@ -119,6 +119,7 @@ def as_corners(region: object, name: str = "crop") -> tuple[float, float, float,
         or not all(isinstance(v, Real) and np.isfinite(v) and v >= 0 for v in corners.flat)
         or not (corners.min(axis=0) < corners.max(axis=0)).all()
         or (len(corners) == 2 and (corners[0] > corners[1]).any())
+        or 1 < corners.max() < 2  # meant as shares
     ):
         raise ValueError(
             f"{name} must be {'True, False, a length, ' if name == 'crop' else ''}(left, top, "

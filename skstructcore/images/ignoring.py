@@ -115,6 +115,8 @@ def _as_polygons(ignore, name):
         )
     if not all(np.isfinite(p).all() for p in polygons):
         raise ValueError(f"{name} holds a polygon with a corner that is not finite.")
+    if 1 < (largest := max(p.max() for p in polygons)) < 2:
+        raise ValueError(f"{name} has a corner at {largest:g}, and shares end at 1.")
     return polygons
 
 

@@ -136,13 +136,19 @@ def _as_labels(y):
     y = np.asarray(y) if hasattr(y, "dtype") else np.asarray(y, dtype=object)
     if y.ndim != 1:
         raise ValueError(f"y must be one-dimensional, got shape {y.shape}")
-    if empty := [i for i, label in enumerate(y.tolist()) if not str(label).strip()]:
+    if empty := [i for i, label in enumerate(y.tolist()) if _is_gap(label)]:
         raise ValueError(
             f"y has an empty label for image {empty[0]}, which says neither good nor a type of "
             "defect: leave images out of which nothing is known."
         )
     # Bytes, and strings of NumPy 2.
     return y.astype({"S": str, "T": object}.get(y.dtype.kind, y.dtype), copy=False)
+
+
+def _is_gap(label):
+    """Whether there is no label, as in an empty cell of a table."""
+    text = str(label).strip()
+    return not text or (not isinstance(label, str) and text in ("None", "nan", "<NA>"))
 
 
 def _are_strings(y):

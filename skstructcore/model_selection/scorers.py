@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from .. import metrics
 from .._utils.validation import check_same_length
+from .._utils.warning import warn_user
 from ..datasets import DEFECTS, paint_copies
 from ..datasets.masks import check_masks, judged_pixels
 from ..images.image_list import ImagesLike, as_images
@@ -70,7 +71,8 @@ def combine_anomaly_scorers(**scorers: _AnomalyScorer) -> _CombinedScorer:
     """Make one scorer of several, so that the model runs once for all of them.
 
     It returns a dict of floats by name, which `GridSearchCV` (with `refit` naming one of them) and
-    `cross_validate` take. Given a dict of scorers, they would run the model for each.
+    `cross_validate` take. Given a dict of scorers, they would run the model for each. Where one
+    would raise a ValueError, all are NaN and a warning says why: a search goes on.
 
     Parameters
     ----------
@@ -103,7 +105,7 @@ class _AnomalyScorer:
     def __call__(
         self, estimator: Any, X: ImagesLike | ArrayLike, y: ArrayLike | None = None
     ) -> float:
-        return _CombinedScorer({"score": self})(estimator, X, y)["score"]
+        return _CombinedScorer({"score": self}).values(estimator, X, y)["score"]
 
     def value(self, true: Any, predicted: Any, ignored: Any = None) -> float:
         """The metric, of which higher is better; an error if it is not finite."""
@@ -128,6 +130,14 @@ class _CombinedScorer:
     def __call__(
         self, estimator: Any, X: ImagesLike | ArrayLike, y: ArrayLike | None = None
     ) -> dict[str, float]:
+        try:
+            return self.values(estimator, X, y)
+        except ValueError as error:  # beside dicts, scikit-learn would put one number, and fail
+            warn_user(f"The scores are NaN: {error}")
+            return dict.fromkeys(self.scorers, np.nan)
+
+    def values(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
+        """What each scorer gives; an error if one of them gives nothing."""
         y = required_labels(X, y)
         if not is_anomalous(y).any():
             raise ValueError(

@@ -103,7 +103,8 @@ def make_structcore(
     if random_state is not None:
         seeded = [name for name, step in pipe.steps if hasattr(step, "random_state")]
         settings |= {f"{name}__random_state": random_state for name in seeded}
-    settings |= params
+    replaced = params.keys() & pipe.named_steps.keys()
+    settings = {k: v for k, v in settings.items() if k.partition("__")[0] not in replaced} | params
     if any(name.startswith("features__") for name in settings):  # the caller's stays as it is
         settings["features"] = clone(features)
     return pipe.set_params(**settings)

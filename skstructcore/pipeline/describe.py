@@ -12,12 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.validation import check_labels, check_number
 from .._utils.warning import renamed
 from ..containers import AnomalyMaps
-from ..images.image_list import ImagesLike, as_images
+from ..images.image_list import ImageList, ImagesLike
 from ..scoring.evidence import check_maps
 from ..scoring.parts import check_fitted_with_parts, decide_parts
 from ..scoring.regions import COLUMNS, find_regions
 from ..scoring.structcore import StructCoreScorer
-from .steps import names_of, takes_images
+from .steps import listed, names_of
 
 _logger = logging.getLogger(__name__)
 
@@ -54,12 +54,15 @@ def describe(pipe: Pipeline, X: ImagesLike | AnomalyMaps) -> pd.DataFrame:
          image  is_anomalous
     0  image 0          True
     """
-    table = _scorer_of(pipe, "describe").describe(_maps_of(pipe, X))
-    table.insert(0, "image", names_of(pipe, X))
+    scorer, X = _opened(pipe, X, "describe")
+    table = scorer.describe(_maps_of(pipe, X))
+    table.insert(0, "image", names_of(X))
     return table
 
 
-def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike | None = None) -> pd.DataFrame:
+def describe_parts(
+    pipe: Pipeline, X: ImagesLike | AnomalyMaps, parts: ArrayLike | None = None
+) -> pd.DataFrame:
     """Decide about parts of which there are several views.
 
     Parameters
@@ -97,11 +100,11 @@ def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike | None = None
     0    18        3         False    image 1
     1    19        3          True    image 5
     """
-    scorer = _scorer_of(pipe, "describe_parts")
+    scorer, X = _opened(pipe, X, "describe_parts")
     check_fitted_with_parts(scorer)
-    names = names_of(pipe, X)
-    if parts is None and takes_images(pipe):
-        parts = as_images(X).annotations.parts
+    names = names_of(X)
+    if parts is None and isinstance(X, ImageList):
+        parts = X.annotations.parts
     if parts is None:
         raise ValueError("The images do not say which part each of them shows: give parts.")
     parts = check_labels(parts, len(names), "parts")
@@ -163,11 +166,11 @@ def regions(
     >>> table["polygon"][0].tolist()
     [[5.0, 2.0], [8.0, 2.0], [8.0, 4.0], [5.0, 4.0]]
     """
-    scorer = _scorer_of(pipe, "regions")
+    scorer, X = _opened(pipe, X, "regions")
     routes = scorer.routes_ if false_alarm_rate is None else scorer.routes_.at(false_alarm_rate)
     check_number(min_area, "min_area", 0, closed="left")
     maps = check_maps(scorer, _maps_of(pipe, X), reset=False)
-    by_image = find_regions(maps, names_of(pipe, X), routes, scorer.resolution)
+    by_image = find_regions(maps, names_of(X), routes, scorer.resolution)
     rows = [row for rows in by_image for row in rows]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     table["too_small"] = table["area"] < min_area
@@ -177,12 +180,13 @@ def regions(
     return table
 
 
-def _scorer_of(pipe, function):
+def _opened(pipe, X, function):
+    """The last step, and the images with names that stay."""
     scorer = pipe[-1] if isinstance(pipe, Pipeline) else None
     if not isinstance(scorer, StructCoreScorer):
         raise TypeError(f"{function} needs a pipeline whose last step is a StructCoreScorer.")
     check_is_fitted(scorer)
-    return scorer
+    return scorer, listed(pipe, X)
 
 
 def _maps_of(pipe, X):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from .._utils.rows import LazyRows
@@ -72,7 +72,7 @@ def estimate_memory(
         shape = _with_backbone(shape, training.X)
         if not shape.estimate().fits:
             for changes in ({"batch_size": 1}, {"batch_size": 1, "n_jobs": 1}):
-                text = " and ".join(f"features__{key}={value}" for key, value in changes.items())
+                text = " and ".join(f"{pipe.steps[0][0]}__{k}={v}" for k, v in changes.items())
                 smaller.append((text, _with_backbone(shape, training.X, **changes)))
     return shape.advised(f"{pipe.steps[-3][0]}__max_memory", *smaller)
 
@@ -161,7 +161,7 @@ def _training(pipe, X, y, fit_params):
     """The images that a fit gets, and what its memory depends on."""
     bank, name = structcore_steps(pipe)[0], pipe.steps[-3][0]
     for _, step in pipe.steps:
-        if isinstance(step, BaseEstimator):
+        if hasattr(step, "_parameter_constraints"):
             step._validate_params()
     keys = {f"{name}__{key}": key for key in ("groups", "categories", "parts")}
     if unknown := sorted(fit_params.keys() - keys):

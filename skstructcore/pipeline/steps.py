@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.rows import LazyRows
 from ..bank.coreset_bank import CoresetBank
 from ..containers import AnomalyMaps
-from ..images.image_list import ImagesLike, as_images
+from ..images.image_list import ImageList, ImagesLike, as_images
 from ..images.intensity import Intensity
 from ..knn.scorer import RoutedKNNScorer
 from ..projection import RandomProjection
@@ -91,8 +91,12 @@ def check_takes_images(pipe: Pipeline, function: str) -> None:
         )
 
 
-def names_of(pipe: Pipeline, X: ImagesLike | AnomalyMaps) -> list[str]:
-    """What tables call each image: its path, or "image <position>"."""
-    if isinstance(X, AnomalyMaps) or not takes_images(pipe):
-        return [f"image {i}" for i in range(len(X))]
-    return as_images(X).file_names()
+def listed(pipe: Pipeline, X: ImagesLike | AnomalyMaps) -> Any:
+    """Names of images as a list that stays the same, if files come and go while it is scored."""
+    has_no_names = isinstance(X, AnomalyMaps | np.ndarray) or not takes_images(pipe)
+    return X if has_no_names else as_images(X)
+
+
+def names_of(X: Any) -> list[str]:
+    """What tables call each image of `listed`: its path, or "image <position>"."""
+    return X.file_names() if isinstance(X, ImageList) else [f"image {i}" for i in range(len(X))]
