@@ -1,15 +1,20 @@
 """A fitted model takes only the network and the settings that it was fitted with."""
 
+import argparse
+import functools
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import Blocks
 from torch import nn
 
 from skstructcore import ConvFeatures
-from skstructcore.features._modules import module_checksum
+from skstructcore.features._modules import _plain, module_checksum
 
 PHOTOS = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
 
@@ -32,6 +37,27 @@ class Scaled(nn.Module):
 
     def forward(self, x):
         return self.layer(x) * self.factor
+
+
+@dataclass(slots=True)
+class Settings:
+    act: object = F.relu
+    factor: float = 1.0
+
+
+def power(n):
+    return lambda x: x**n
+
+
+class WithActivation(Scaled):
+    """An activation that is set later; a counter is no setting, which a function is."""
+
+    def __init__(self, act):
+        super().__init__(1)
+        self.activate(act)
+
+    def activate(self, act):
+        self.act = act
 
 
 def scaled_by_other_code():
@@ -78,6 +104,14 @@ def patched():
     return module
 
 
+def seeded(make):
+    def make_seeded():
+        torch.manual_seed(0)
+        return make()
+
+    return make_seeded
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -96,11 +130,71 @@ def patched():
         (lambda: buffered(1.0), lambda: buffered(2.0)),
         (lambda: WithoutGradient(), lambda: WithoutGradientNegative()),
         (net, patched),
+        (lambda: Scaled(F.relu), lambda: Scaled(torch.tanh)),
+        (lambda: Scaled(F.max_pool2d), lambda: Scaled(F.adaptive_max_pool2d)),
+        (lambda: Scaled(lambda x: x.relu()), lambda: Scaled(lambda x: x.tanh())),
+        (lambda: Scaled(power(2)), lambda: Scaled(power(3))),
+        (lambda: Scaled(functools.partial(F.elu, alpha=1)), lambda: Scaled(F.elu)),
+        (lambda: Scaled((F.relu, F.elu)), lambda: Scaled((F.elu, F.relu))),
+        (lambda: Scaled({"act": F.relu}), lambda: Scaled({"act": F.elu})),
+        (lambda: Scaled(Settings()), lambda: Scaled(Settings(F.elu))),
+        (lambda: Scaled(Settings()), lambda: Scaled(Settings(factor=2.0))),
+        (lambda: Scaled(SimpleNamespace(a=1)), lambda: Scaled(SimpleNamespace(a=2))),
+        (lambda: Scaled(argparse.Namespace(a=1)), lambda: Scaled(argparse.Namespace(a=2))),
+        (lambda: WithActivation(F.relu), lambda: WithActivation(F.elu)),
+        (
+            lambda: nn.TransformerEncoderLayer(4, 1, 4, activation=F.relu),
+            lambda: nn.TransformerEncoderLayer(4, 1, 4, activation=F.gelu),
+        ),
+        (lambda: nn.MultiheadAttention(4, 1), lambda: nn.MultiheadAttention(4, 2)),
     ],
 )
 def test_networks_that_compute_otherwise_have_other_checksums(one, other):
+    one, other = map(seeded, (one, other))
     assert module_checksum(one()) == module_checksum(one())
     assert module_checksum(one()) != module_checksum(other())
+
+
+SOURCE = """
+class Network(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.acts = act, 2
+
+    def forward(self, x):
+        halve = lambda x: x / 2 if self.mode in {'half', 'double', 'none'} else x
+        return halve(self.acts[0](x))
+
+def activate(x):
+    return x.relu()
+"""
+
+
+def network_without_source():
+    names = {"nn": nn, "__name__": "frozen"}
+    exec(compile(SOURCE, "<frozen>", "exec"), names)
+    return names["Network"](names["activate"])
+
+
+def test_where_functions_are_in_memory_does_not_change_the_checksum():
+    one, other = network_without_source(), network_without_source()
+    assert one.acts[0] is not other.acts[0]  # both are there, in places of their own
+    assert module_checksum(one) == module_checksum(other)
+
+
+def test_plain_attributes_are_told_as_ever():
+    """Models of before know networks by these texts."""
+    values = ((1, 2.0), ("a", (None, [True])), [1, (2,)], {"a": [1]}, torch.Size([2]))
+    assert [*map(_plain, values)] == [
+        *("(1, 2.0)", "('a', (None, [True]))", "['1', '(2,)']"),
+        *("[\"'a'\", \"['1']\"]", "torch.Size([2])"),
+    ]
+
+
+def test_settings_that_hold_themselves_have_a_checksum():
+    settings = SimpleNamespace(act=F.relu)
+    settings.parent = settings
+    assert module_checksum(Scaled(settings)) != module_checksum(Scaled(SimpleNamespace()))
 
 
 def test_use_and_mode_do_not_change_the_checksum():
@@ -123,6 +217,15 @@ def test_the_cache_tells_structures_apart(other, tmp_path):
             values[name, memory] = np.asarray(features.fit_transform(PHOTOS))
         np.testing.assert_array_equal(values[name, None], values[name, tmp_path])
     assert not np.array_equal(values["one", None], values["other", None])
+
+
+def test_another_activation_is_refused_after_fit():
+    module = net()
+    module.act = F.relu
+    features = ConvFeatures(module, layers=("2",), image_size=32).fit(PHOTOS)
+    module.act = torch.tanh
+    with pytest.raises(ValueError, match="it was fitted with"):
+        np.asarray(features.transform(PHOTOS))
 
 
 def test_another_structure_is_refused_after_fit():

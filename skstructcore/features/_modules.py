@@ -1,14 +1,16 @@
 """Weights, which no pickle holds: how they are read, checksums, and modules found by these."""
 
+import argparse
+import dataclasses
 import dis
 import functools
 import hashlib
 import inspect
 import sys
 from collections.abc import Hashable
-from dataclasses import dataclass
 from numbers import Number
 from pathlib import Path
+from types import CodeType, SimpleNamespace
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
@@ -16,9 +18,12 @@ import numpy as np
 _built = WeakKeyDictionary()  # function -> module that it returned
 _checksums = WeakKeyDictionary()  # module -> (state of its tensors, checksum)
 _pickled = WeakValueDictionary()  # checksum -> module
+_KEPT = (
+    bool | float | str | tuple | None
+)  # settings also where a method sets them, as are functions
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class AbsentModule:
     """Stands in a pickle for a module that was given as `model`."""
 
@@ -62,11 +67,13 @@ def as_module(model):
 def module_checksum(module):
     """SHA-256 of what a module computes: its structure, its code, its tensors and attributes.
 
-    The code is that of all classes that are not torch's own; features in a cache would be those
-    of other code otherwise. Attributes, but for those that begin with "_", are numbers, strings,
-    switches, tensors, arrays, and lists and dicts without tensors. Integers, lists, dicts and
-    tensors that a method sets after construction are left out: they may be counters, or results
-    of the last pass.
+    The structure is torch's representation, the code that of the methods of all classes but
+    torch's own. Attributes that do not begin with "_" count if they are numbers, texts, switches,
+    tensors, arrays, functions, tuples, lists and dicts without tensors, dataclasses or namespaces;
+    torch's own modules have them in the representation, or it shows none of their settings. Of
+    what a method sets later, only switches, floats, texts, tuples and functions count: the rest may
+    be counters, or results of the last pass. Hooks, other objects, what a class or a module
+    holds, and functions that are called there, do not count.
 
     The values of tensors are summed up once, and again only after a change that torch counts,
     or one that reaches the first or the last value of a tensor past torch (by ``.data``).
@@ -106,15 +113,16 @@ def _structure(module):
     for name, part in parts.items():
         cls = type(part)
         lines.append(f"{name} {cls.__qualname__}")
-        if "forward" in vars(part):  # put over that of the class
-            lines.append(_source(_code(part.forward)))
-        if cls.__module__.startswith("torch."):
-            continue
-        codes |= dict.fromkeys(code for _, code in _methods(cls))
+        is_own = not cls.__module__.startswith("torch.")
+        if is_own:
+            codes |= dict.fromkeys(code for _, code in _methods(cls))
+        # Of torch's: by its representation, or it has but the one setting that changes no value.
+        is_told = cls.extra_repr is not torch.nn.Module.extra_repr or "inplace" in vars(part)
         for key, value in sorted(vars(part).items()):
             if key.startswith("_") or key == "training":
                 continue
-            if key in set_later and not isinstance(value, bool | float | str | tuple | None):
+            may_be_result = key in set_later and not isinstance(value, _KEPT)
+            if (may_be_result or (is_told and not is_own)) and not _is_function(value):
                 continue
             if isinstance(value, torch.Tensor):
                 tensors[f"{name}.{key} plain"] = value
@@ -142,25 +150,67 @@ def _set_later(cls):
     return {step.argval for step in steps if step.opname == "STORE_ATTR"}
 
 
-def _plain(value):
+def _is_function(value):
+    name = getattr(value, "__qualname__", None)  # an object may answer to all names
+    return isinstance(name, str) or isinstance(value, functools.partial)
+
+
+def _plain(value, around=()):
     """Text of an attribute; None if it is no setting, or a list or dict that is still empty."""
-    if isinstance(value, str | tuple | Number | np.generic | None):
+    if isinstance(value, str | Number | np.generic | None):
         return repr(value)
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    if isinstance(value, tuple) and " at 0x" not in repr(value):  # no address of an object
+        return repr(value)
+    if id(value) in around:
+        return "what it is part of"
+    texts = [_plain(part, (*around, id(value))) for part in _parts(value)]
+    if not texts or isinstance(value, list | dict):
+        return None if None in texts or not texts else repr(texts)
+    return f"{type(value).__qualname__} {texts}"
+
+
+def _parts(value):
+    """What the text of an attribute is made of, none if it is no setting."""
+    if isinstance(value, list | tuple):
+        return value
     if isinstance(value, dict):
-        value = [part for pair in value.items() for part in pair]
-    texts = [_plain(part) for part in value] if isinstance(value, list) else [None]
-    return None if None in texts or not texts else repr(texts)
+        return [part for pair in value.items() for part in pair]
+    if isinstance(value, functools.partial):
+        return [value.func, value.args, *value.keywords.items()]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    if isinstance(value, SimpleNamespace | argparse.Namespace):
+        return sorted(vars(value).items())
+    if not _is_function(value):
+        return []
+    function = inspect.unwrap(value)
+    code, module = _code(function), getattr(function, "__module__", None) or ""
+    is_own = code is not None and module.split(".")[0] != "torch"
+    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    defaults = [getattr(function, name, None) for name in ("__defaults__", "__kwdefaults__")]
+    return [value.__qualname__, _source(code) if is_own else module, *defaults, *cells]
 
 
 @functools.lru_cache(1024)
 def _source(code):
-    """The lines of a function; where there are none, its instructions, of this Python."""
+    """The lines of a function; where they do not tell it, its instructions, of this Python."""
     try:
-        return inspect.getsource(code)
+        source = inspect.getsource(code)
     except (OSError, TypeError):
-        return "" if code is None else f"{code.co_code.hex()} {code.co_names} {code.co_consts}"
+        return "" if code is None else _instructions(code)
+    is_one_of_several = code.co_name == "<lambda>" and source.count("lambda") > 1  # of a line
+    return _instructions(code) if is_one_of_several else source
+
+
+def _instructions(code):
+    """Text of a code object, or of one of its constants, without addresses."""
+    if isinstance(code, frozenset):
+        return repr(sorted(map(repr, code)))
+    if not isinstance(code, CodeType):
+        return repr(code)
+    return f"{code.co_code.hex()} {code.co_names} {[*map(_instructions, code.co_consts)]}"
 
 
 def stand_in(model):
