@@ -17,7 +17,7 @@ __all__ = ["to_coco", "to_geojson"]
 _INFO = {"description": "Regions found by skstructcore"}
 # Columns that become properties as they are.
 _PROPERTIES = (
-    "region area mean peak peak_row peak_col p_value touches_border too_small route"
+    "region area n_patches mean peak peak_row peak_col p_value touches_border too_small route"
 ).split()
 
 
