@@ -21,6 +21,7 @@ from skstructcore import (
     save,
     update,
 )
+from skstructcore.datasets import ImageSet
 from skstructcore.lifecycle.recalibrate import _fresh_decision, _moved, _with_scores
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
 from skstructcore.scoring.decision import RULES, HeldOut, decide
@@ -467,6 +468,38 @@ def test_with_force_images_recalibrate_the_product_that_was_said(routed):
     assert table.loc["b", "old_threshold"] == table.loc["b", "new_threshold"]
     # Compared with the bank of a, images of b are far off.
     assert table.loc["a", "new_threshold"] > 5 * table.loc["a", "old_threshold"]
+
+
+def test_categories_that_images_carry_count_as_those_that_are_passed():
+    random = np.random.default_rng(0)
+    nuts, bolts = (random.integers(n, n + 60, (24, 32, 32, 3), dtype=np.uint8) for n in (0, 190))
+    pipe = make_structcore("efficientnet_lite0", features__image_size=32, bank__ratio=0.2)
+    known = ImageSet(np.r_[nuts[:12], bolts[:12]], categories=["nut"] * 12 + ["bolt"] * 12)
+    pipe.fit(known)
+
+    def of_one(category):
+        return ImageSet(nuts[12:], categories=[category] * 12)
+
+    with pytest.raises(ValueError, match="was called 'bolt' and looks like 'nut'"):
+        recalibrate(pipe, of_one("bolt"))
+    with pytest.raises(ValueError, match="knows no 'screw'"):
+        update(pipe, of_one("screw"))
+    table = recalibrate(pipe, of_one("bolt"), force=True)[-1].recalibration_.thresholds
+    assert table.set_index("route")["n_images"].to_dict() == {"bolt": 12, "nut": 0}
+    # Where the fit did not ask for them, they say nothing of the routes that it found.
+    pipe = pipe.set_params(bank__n_routes=2).fit(known)
+    new = ImageSet(np.r_[nuts[12:], bolts[12:]], categories=known.categories)
+    assert update(pipe, new, force=True)["bank"].n_images_ == 48
+    table = recalibrate(pipe, new, force=True)[-1].recalibration_.thresholds
+    assert table["n_images"].tolist() == [12, 12]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_categories_may_be_numbers(force):
+    images = np.concatenate([patches(30, 0), patches(30, 1, shift=20)])
+    pipe = steps(routing="auto").fit(images, coresetbank__categories=[0] * 30 + [1] * 30)
+    later = recalibrate(pipe, patches(9, 5, shift=20), categories=[1] * 9, force=force)
+    assert later[-1].recalibration_.thresholds["n_images"].tolist() == [0, 9]
 
 
 def test_scores_of_images_compared_with_themselves_promise_nothing_until_all_are_fresh():

@@ -57,7 +57,7 @@ def fresh_images(
     They must be new to the bank and, without `force`, look like good images of a known product.
     """
     bank, knn, scorer = fitted_steps(pipe)
-    good = _good_images(features_of(pipe, images), scorer, groups, categories, parts)
+    good = _good_images(features_of(pipe, images), bank, scorer, groups, categories, parts)
     check_new(bank, good)
     if not force:
         _check_sizes(bank, good)
@@ -79,7 +79,7 @@ def fresh_images(
     return FreshImages(good, patches, maps, table)
 
 
-def _good_images(features, scorer, groups, categories, parts):
+def _good_images(features, bank, scorer, groups, categories, parts):
     """The good ones, with what is known of them."""
     if not scorer.routes_.is_routed:
         if categories is not None and not is_auto(categories):
@@ -88,12 +88,16 @@ def _good_images(features, scorer, groups, categories, parts):
                 "leave it out, or fit with bank__categories= and knn__routing='auto'."
             )
         categories = None
-    elif isinstance(categories, str) and not is_auto(categories):
+    elif is_auto(categories):  # one alone counts, too; routes that were found are no categories
+        carried = None if bank.n_routes is not None else getattr(features, "annotations", None)
+        categories = carried and carried.categories
+    elif isinstance(categories, str):
         categories = np.full(len(features), categories, dtype=object)
     is_known = scorer.part_decision_ is not None  # what a part is: it may have one view here
     good = good_images(features, None, groups, categories, parts, single_views=is_known)
     if good.categories is not None:
-        if unknown := sorted({str(name) for name in good.categories} - set(scorer.routes_)):
+        good = good._replace(categories=good.categories.astype(str).astype(object))
+        if unknown := sorted(set(good.categories) - set(scorer.routes_)):
             raise ValueError(
                 f"The pipeline knows no {', '.join(map(repr, unknown))}, only "
                 f"{', '.join(map(repr, scorer.routes_))}: add_category teaches it a new product."
@@ -144,7 +148,7 @@ def _check_normal(fresh, good, decisions):
     nearest = next(iter(fresh.loc[unknown, "nearest_route"].mode()), None)
     _refuse(unknown, places, f"of no product that the pipeline knows (the nearest is {nearest!r}).")
     if good.categories is not None:
-        said, looks = good.categories.astype(str).astype(object), fresh["nearest_route"].to_numpy()
+        said, looks = good.categories, fresh["nearest_route"].to_numpy()
         other = said != looks
         first = int(np.argmax(other))
         text = f"the first was called {said[first]!r} and looks like {looks[first]!r}."

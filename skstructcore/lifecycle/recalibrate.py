@@ -93,8 +93,9 @@ def recalibrate(
     groups : array-like of shape (n_images,), "auto" or None, default="auto"
         The part, shot or lot that each image shows; see `CoresetBank.fit`.
     categories : array-like of shape (n_images,), str, "auto" or None, default="auto"
-        With routes: the product of each image, or of all. "auto": those of the `ImageSet`. None:
-        the route that each image is sent to. Only routes with images are recalibrated.
+        With routes: the product of each image, or of all. "auto": those of the `ImageSet`, unless
+        the fit found the routes (`n_routes`). None: the route that each image is sent to. Only
+        routes with images are recalibrated.
     parts : array-like of shape (n_images,), "auto" or None, default="auto"
         The part that each image is a view of, needed where the pipeline decides about parts.
         "auto": those of the `ImageSet`.
