@@ -381,7 +381,7 @@ def test_images_of_a_removed_product_are_not_counted_as_forgotten(routed):
 
 def test_what_was_forgotten_can_be_forgotten_once_and_added_again(pipe):
     once = forget(pipe, OLD[:3])
-    with pytest.raises(ValueError, match="Files are told by their bytes"):
+    with pytest.raises(ValueError, match="Files are recognised by their bytes"):
         forget(once, OLD[:1])
     assert update(once, OLD[:3])[0].n_images_ == 30
 
@@ -403,7 +403,7 @@ def test_arrays_that_come_later_have_names_of_their_own():
     assert names.tolist() == [f"image {i}" for i in range(16)]
 
 
-def test_of_files_that_are_copies_the_one_that_is_named_is_forgotten(tmp_path):
+def test_of_files_that_are_copies_the_one_that_is_named_is_forgotten(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 255, (16, 32, 32, 3), dtype=np.uint8)
     paths = [str(tmp_path / f"{i:02}.png") for i in range(16)]
     for path, image in zip(paths, images, strict=True):
@@ -412,6 +412,9 @@ def test_of_files_that_are_copies_the_one_that_is_named_is_forgotten(tmp_path):
     pipe = make_structcore("efficientnet_lite0", features__image_size=32, bank__ratio=0.2)
     pipe.fit(paths, bank__groups=np.arange(16))
     assert np.flatnonzero(~forget(pipe, paths[15:])["bank"].images_.is_there).tolist() == [15]
+    monkeypatch.chdir(tmp_path.parent)  # however its path is spelled
+    spelled = f"{tmp_path.name}/../{tmp_path.name}/15.png"
+    assert np.flatnonzero(~forget(pipe, [spelled])["bank"].images_.is_there).tolist() == [15]
     copied = shutil.copy(paths[3], tmp_path / "elsewhere.png")
     for given in ([str(copied)], [paths[3], str(copied)]):
         both = forget(pipe, given)["bank"].images_

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Literal
 
@@ -124,9 +125,9 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     ----------
     pipe : see `recalibrate`
     images : folder, sequence of paths, PIL images or arrays, or ndarray
-        Training images, as the pipeline got them: files are told by their bytes, arrays by their
-        values. All copies of an image go; of files, a copy with another name stays. Those of an
-        `ImageSet` that are labelled as defects need not be training images.
+        Training images, as the pipeline got them: files are recognised by their bytes, arrays by
+        their values. All copies of an image go; of a file that was in the fit itself, it alone.
+        Those of an `ImageSet` that are labelled as defects need not be training images.
 
     Returns
     -------
@@ -179,7 +180,7 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
 
 
 def _find_all(record, features, digests):
-    """Which training images have one of these contents: all copies, or those of the same name."""
+    """Which training images have one of these contents: all copies, or those of the same file."""
     is_unknown = record.find(digests) < 0
     labels = getattr(getattr(features, "annotations", None), "labels", None)
     if labels is not None and not is_unknown.all():  # a fit leaves out what is labelled a defect
@@ -188,17 +189,23 @@ def _find_all(record, features, digests):
     if len(unknown):
         raise ValueError(
             f"{len(unknown)} of {len(digests)} images are none that the pipeline was fitted with "
-            f"(the first at position {unknown[0]}), or were forgotten before. Files are told by "
-            "their bytes, arrays by their values: give images as the pipeline got them."
+            f"(the first at position {unknown[0]}), or were forgotten before. Files are recognised "
+            "by their bytes, arrays by their values: give images as the pipeline got them."
         )
     is_gone, images = np.isin(record.digests, digests), getattr(features, "images", None)
     if images is not None and record.names is not None:
-        names = [item if isinstance(item, str) else None for item in images.items]
+        names = [_place_of(item) if isinstance(item, str) else None for item in images.items]
         given = set(zip(digests, names, strict=True))
-        trained = list(zip(record.digests, record.names, strict=True))
-        nameless = [digest for digest, _ in given.difference(trained)]  # no copy has the name
+        trained = list(zip(record.digests, map(_place_of, record.names), strict=True))
+        nameless = [digest for digest, _ in given.difference(trained)]  # no copy lies there
         is_gone &= [image in given for image in trained] | np.isin(record.digests, nameless)
     return is_gone
+
+
+def _place_of(name):
+    """Where a file lies, however its folder is spelled."""
+    folder, name = os.path.split(name)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def _check_left(left, names):
