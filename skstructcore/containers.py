@@ -34,6 +34,9 @@ class TrainingImages:
     sizes: NDArray[np.int64] | None = None  # (n_images, 2), height and width of the originals
     pooled: NDArray[np.floating] | None = None  # (n_images, n_features), with routes: mean patches
     left_out: NDArray[np.bool_] | None = None  # of the bank by `contamination`; default: none
+    # Among all images that were given, also those labelled as defects; those that came later are
+    # numbered on. Default: in order.
+    places: NDArray[np.int64] | None = None
     # When each image came (0: with the fit) and was forgotten (0: it is there), where each change
     # of the bank counts one; default: zeros.
     came: NDArray[np.int64] | None = None
@@ -43,6 +46,8 @@ class TrainingImages:
         for name, dtype in (("left_out", np.bool_), ("came", np.int64), ("went", np.int64)):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, np.zeros(len(self), dtype=dtype))
+        if self.places is None:
+            object.__setattr__(self, "places", np.arange(len(self)))
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -51,6 +56,11 @@ class TrainingImages:
     def is_there(self) -> NDArray[np.bool_]:
         """Which images have not been forgotten."""
         return self.went == 0
+
+    @property
+    def n_given(self) -> int:
+        """How many images were given, up to the last good one: the next one has this place."""
+        return int(self.places.max()) + 1
 
     @property
     def _now(self):
@@ -64,7 +74,8 @@ class TrainingImages:
 
     def join(self, other: TrainingImages) -> TrainingImages:
         """Both; the others come now, and all else of them stays. They must know the same."""
-        return join_rows(self, replace(other, came=np.full(len(other), self._now)))
+        came, places = np.full(len(other), self._now), self.n_given + other.places
+        return join_rows(self, replace(other, came=came, places=places))
 
     def forget(self, which: NDArray[np.bool_]) -> TrainingImages:
         """The same, without the digests and names of some images."""
@@ -94,7 +105,7 @@ class OfTrainingImages:
 
     groups, routes = _known("groups"), _known("routes")
     parts, lots, names = _known("parts"), _known("lots"), _known("names")
-    left_out = _known("left_out")
+    left_out, places = _known("left_out"), _known("places")
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,11 +9,14 @@ from skstructcore import (
     CoresetBank,
     RoutedKNNScorer,
     StructCoreScorer,
+    add_category,
     audit,
     forget,
     make_structcore,
     recalibrate,
+    update,
 )
+from skstructcore.datasets import ImageSet
 from skstructcore.scoring import predictive
 from skstructcore.scoring.predictive import tail_p_values
 
@@ -78,6 +81,30 @@ def test_each_route_has_its_own_scores():
     table = audit(fitted(images, categories=["a"] * 40 + ["b"] * 40))
     assert table["route"][0] == "b" and table["image"][0] == 70
     assert table.loc[table["suspect"], "image"].tolist() == [70]
+
+
+def test_positions_are_those_of_the_images_that_the_fit_got():
+    images = np.random.default_rng(0).integers(0, 256, (26, 32, 32), dtype=np.uint8)
+    images[15], images[20] = 255, images[17]
+    pipe = make_structcore("efficientnet_lite0", features__image_size=32, bank__ratio=0.2)
+    pipe.fit(images[:24], np.array(["scratch"] * 5 + ["good"] * 19), bank__groups=None)
+    for given in (None, images[:24]):
+        table = audit(pipe, given).set_index("image")
+        assert sorted(table.index) == [*range(5, 24)] and table.index[0] == 15
+        assert (table["name"] == [f"image {i}" for i in table.index]).all()
+        assert table.loc[20, "copy_of"] == 17
+    more = audit(update(pipe, ImageSet(images[24:], ["scratch", "good"]), force=True))
+    assert sorted(more["image"]) == [*range(5, 24), 25]
+    assert (more["name"] == [f"image {i}" for i in more["image"]]).all()
+
+
+def test_positions_of_an_added_product_are_numbered_on():
+    images = np.random.default_rng(0).integers(0, 256, (24, 32, 32), dtype=np.uint8)
+    pipe = make_structcore("efficientnet_lite0", features__image_size=32, bank__ratio=0.2)
+    pipe.fit(images[:16], bank__categories=["nut"] * 8 + ["bolt"] * 8)
+    table = audit(add_category(pipe, images[16:], "pin")).set_index("image").sort_index()
+    assert table["route"].tolist() == ["nut"] * 8 + ["bolt"] * 8 + ["pin"] * 8
+    assert table["name"].tolist() == [f"image {i}" for i in range(24)]
 
 
 def test_equal_images_are_found_without_images_and_near_ones_with_them():

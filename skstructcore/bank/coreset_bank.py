@@ -253,7 +253,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             groups=table.groups[bank.image_index],
             profiles=None if pooled is None else profiles_of(selection, table, pooled),
         )
-        self.images_ = recognised(table, good.X, shard_size=shard_size, places=good.places)
+        self.images_ = recognised(table, good.X, shard_size=shard_size)
         places, geometry = selection.images, getattr(good.X, "geometry", None)
         geometry = None if geometry is None else geometry[places]
         return Patches(selection.values, self.bank_, places, self.images_, geometry)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._utils.rows import LazyRows, counted_rows
+from .._utils.rows import counted_rows
 from .._utils.typing import NDArray
 from ..containers import TrainingImages
 from ..neighbors.coreset import greedy_k_center
@@ -16,7 +16,7 @@ from ..neighbors.index import NeighborIndex
 from ..routing import fit_profile, pool_patches
 from .build import join_routes
 from .coreset_bank import CoresetBank
-from .training import recognised
+from .training import GoodImages, recognised
 
 
 def with_learned(estimator: Any, **attributes: Any) -> Any:
@@ -28,16 +28,15 @@ def with_learned(estimator: Any, **attributes: Any) -> Any:
 
 def grown_bank(
     bank: CoresetBank,
-    X: LazyRows | NDArray[np.floating],
+    good: GoodImages,
     values: NDArray[np.float32],
     groups: NDArray[np.int64],
     routes: NDArray[np.int64],
-    parts: NDArray[Any] | None = None,
 ) -> CoresetBank:
     """The bank with more images, whose patches that lie farthest from it join it.
 
-    As many join for each image as the bank has of its route, behind the old entries. `X` is what
-    the images are recognised by, and `values` are their patches.
+    As many join for each image as the bank has of its route, behind the old entries. `values` are
+    the patches of the images, and `groups` and `routes` count on from those of the bank.
     """
     old, first = bank.bank_, len(bank.images_)
     chosen, radius = [], []
@@ -50,7 +49,8 @@ def grown_bank(
     new = join_routes(chosen, old.route_names)
     new = replace(new, image_index=first + new.image_index, groups=groups[new.image_index])
     pooled = None if old.profiles is None else pool_patches(values).astype(np.float32)
-    table = recognised(TrainingImages(groups, routes, parts=parts, pooled=pooled), X, first=first)
+    table = TrainingImages(groups, routes, parts=good.parts, pooled=pooled, places=good.places)
+    table = recognised(table, good.X, first=bank.images_.n_given)
     table = replace(bank.images_, lots=None).join(table)  # lots are not known of new images
     changed = with_learned(bank, bank_=old.join(new), images_=table, radius_=np.array(radius))
     return _with_profiles(changed, bank, [values[routes == route] for route in range(len(radius))])

@@ -172,7 +172,8 @@ def number_images(
     elif good.categories is not None:
         names, routes = np.unique(good.categories, return_inverse=True)
         names = tuple(map(str, names))
-    table = TrainingImages(groups, routes, parts=good.parts, lots=good.lots)
+    known = {"parts": good.parts, "lots": good.lots, "places": good.places}
+    table = TrainingImages(groups, routes, **known)
     if pooled is not None:
         _check_routes(table, names, good.category_names)
         table = replace(table, pooled=np.asarray(pooled, dtype=np.float32))
@@ -227,13 +228,8 @@ def recognised(
     *,
     first: int = 0,
     shard_size: int | None = None,
-    places: NDArray[np.int64] | None = None,
 ) -> TrainingImages:
-    """The table with digests, names and sizes of the images; the first one has place `first`.
-
-    Messages name them by their `places` among all images that were given; default: in order.
-    """
-    places = np.arange(len(X)) if places is None else places
+    """The table with digests, names and sizes of the images; names count on from `first`."""
     digests = np.concatenate(list(over_shards(digests_of, shard_size, X)))
     _, first_alike, which = np.unique(digests, return_index=True, return_inverse=True)
     first_alike = first_alike[which]
@@ -243,15 +239,20 @@ def recognised(
             "%d of %d good images are copies of others (the first: image %d of image %d), but "
             "count as independent: held out, a copy is explained by the other, and thresholds "
             "come out too low. Leave copies out, or give them one group",
-            *(len(copies), len(digests), *places[[copies[0], first_alike[copies[0]]]]),
+            *(len(copies), len(digests), *table.places[[copies[0], first_alike[copies[0]]]]),
         )
     geometry = getattr(X, "geometry", None)
     return replace(
         table,
         digests=digests,
-        names=np.array(X.images.file_names(first)) if hasattr(X, "images") else None,
+        names=names_of(X, first),
         sizes=None if geometry is None else geometry.original_sizes,
     )
+
+
+def names_of(X: LazyRows | NDArray[np.floating], first: int = 0) -> NDArray[np.str_] | None:
+    """Names of images, those without a file counted from `first`; None of given features."""
+    return np.array(X.images.file_names(first)) if hasattr(X, "images") else None
 
 
 def digests_of(X: LazyRows | ImageList | NDArray[np.floating]) -> NDArray[np.str_]:

@@ -44,7 +44,8 @@ def audit(
     table : DataFrame
         A row a training image, most suspicious first:
 
-        - ``image``, its position in the fit, and ``name``, its name there, where it had one;
+        - ``image``, its position among all images that the fit got (later ones are numbered on),
+          and ``name``, where it has one;
         - ``route`` and ``group``;
         - ``anomaly_score``, held out (with routes: not scaled);
         - ``p_value``: share of good images that would score as high by the tail that sets
@@ -80,7 +81,7 @@ def audit(
             "was compared with, and looks good. Fit with another knn__calibration."
         )
     record, training = bank.images_, scorer.training_
-    table = pd.DataFrame({"image": training.image_index})
+    table = pd.DataFrame({"image": training.places})
     if training.names is not None:
         table["name"] = training.names
     table["route"] = "all" if training.route is None else training.route
@@ -104,14 +105,15 @@ def audit(
 
 
 def _equal_images(record):
-    """Images whose content is that of an earlier one of another group."""
+    """Places of images whose content is that of an earlier one of another group."""
     first = record.find(record.digests)
     is_copy = (first >= 0) & (record.groups != record.groups[first])
-    return {image: (first[image], 0.0) for image in np.flatnonzero(is_copy)}
+    places = record.places
+    return {places[image]: (places[first[image]], 0.0) for image in np.flatnonzero(is_copy)}
 
 
 def _near_images(bank, features):
-    """Images that explain the bank entries of another one nearly exactly."""
+    """Places of images that explain the bank entries of another one nearly exactly."""
     entries = bank.bank_
     nearest = _nearest_patches(bank, features)
     nearest[entries.groups == bank.images_.groups[:, np.newaxis]] = np.nan  # its own entries
@@ -124,8 +126,9 @@ def _near_images(bank, features):
     # All entries of the other image must have a near patch here, not only one that looks alike.
     share = pd.DataFrame(np.where(np.isnan(share), np.inf, share).T)
     far = share.groupby(entries.image_index).max()
-    best, least = far.idxmin(), far.min()
-    return {image: (best[image], least[image]) for image in np.flatnonzero(least <= _COPY)}
+    best, least, places = far.idxmin(), far.min(), bank.images_.places
+    copies = np.flatnonzero(least <= _COPY)
+    return {places[image]: (places[best[image]], least[image]) for image in copies}
 
 
 def _nearest_patches(bank, features):

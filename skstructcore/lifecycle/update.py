@@ -21,7 +21,7 @@ from ..bank.growth import (
     grown_bank,
     with_learned,
 )
-from ..bank.training import digests_of, good_images
+from ..bank.training import digests_of, good_images, names_of
 from ..containers import Patches
 from ..images.image_list import ImagesLike
 from ..images.labels import is_defect_in_training
@@ -99,7 +99,7 @@ def update(
         routes = replace(knn.search_, routing="top1").nearest_routes(values)[:, 0]
     codes = np.unique(table["group"], return_inverse=True)[1] + bank.images_.groups.max() + 1
 
-    new_bank = grown_bank(bank, good.X, values, codes, routes, good.parts)
+    new_bank = grown_bank(bank, good, values, codes, routes)
     places = np.arange(len(bank.images_), len(new_bank.images_))
     patches = Patches(values, new_bank.bank_, places, new_bank.images_, fresh.patches.geometry)
     new_knn, maps = grown_scorer(knn, patches)
@@ -293,11 +293,14 @@ def add_category(
             f"The pipeline already knows {name!r}. To learn it anew, remove_category it first."
         )
     features = features_of(pipe, images)
-    check_new(bank, good_images(features, None, None, None, None))
+    good = good_images(features, None, None, None, None)
+    check_new(bank, good)
     alone = clone(bank).set_params(n_routes=None)
     options = {"groups": groups, "parts": parts, "categories": [name] * len(features)}
     patches = alone.fit_transform(features, **options)
-    alone.images_ = replace(alone.images_, parts=known_parts(scorer, alone.images_.parts))
+    names = names_of(good.X, first=bank.images_.n_given)
+    parts = known_parts(scorer, alone.images_.parts)
+    alone.images_ = replace(alone.images_, names=names, parts=parts)
     new_knn = clone(knn).set_params(routing="top1")
     maps = new_knn.fit_transform(replace(patches, images=alone.images_))
     check_maps(scorer, maps, reset=False)

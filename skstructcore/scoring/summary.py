@@ -87,4 +87,4 @@ def explain_routes(routes: Routes) -> list[str]:
 def _name_of(training, i):
     if training.names is not None:
         return str(training.names[i])
-    return f"image {i if training.image_index is None else training.image_index[i]}"
+    return f"image {i if training.places is None else training.places[i]}"
