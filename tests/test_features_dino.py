@@ -185,6 +185,23 @@ def test_incomplete_folders_are_named(tmp_path):
         DinoFeatures(None, weights=tmp_path).fit(photos())
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", b'{"model_type": "dinov2", ', "config.json' is no configuration"),
+        ("config.json", b"[]", "config.json' is no configuration"),
+        ("config.json", b"\xff", "config.json' is no configuration"),
+        ("model.safetensors", b"cut", "model.safetensors' cannot be read"),
+    ],
+)
+def test_damaged_folders_are_an_error_that_names_the_file(tmp_path, file, content, message):
+    state = dino_reference.random_state(64)
+    folder = dino_reference.save_folder(state, tmp_path, n_heads=2)
+    (folder / file).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        DinoFeatures(None, LAYERS, folder, image_size=70).fit(photos())
+
+
 def test_checkpoints_of_other_models_are_refused(tmp_path):
     path = tmp_path / "vit.pth"
     path.write_bytes(b"no checkpoint")

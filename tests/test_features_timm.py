@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from sklearn.base import clone
 
 from skstructcore import ConvFeatures, JoinedFeatures, TimmFeatures
+from skstructcore.features._picture import find_picture
+from skstructcore.images import as_images
 
 try:
     import timm
@@ -224,3 +226,53 @@ def test_parameters_of_the_hubs_networks_may_hold_dicts(monkeypatch):
     params = {"block": {"depth": 2}, "img_size": [64, 32]}
     TimmFeatures("some_network", weights="hub", model_params=params, image_size=64).fit(X)
     assert given == [{"block": {"depth": 2}, "img_size": [64, 32]}]
+
+
+@needs_timm
+@pytest.mark.parametrize(
+    ("model", "params", "message"),
+    [
+        ("convnext_tinny", None, "unknown to timm .*convnext_tiny"),
+        ("test_vit", {"depht": 4}, "model_params=.*'depht'"),
+    ],
+)
+def test_with_the_hubs_weights_bad_parameters_are_named_too(model, params, message):
+    with pytest.raises(ValueError, match=message):
+        TimmFeatures(model, weights="hub", model_params=params).fit(X)
+
+
+@needs_timm
+@pytest.mark.parametrize("model", ["test_vit", "hf-hub:nobody/nothing"])
+def test_missing_weights_of_the_hub_are_no_bad_parameters(model, monkeypatch):
+    class LocalEntryNotFoundError(FileNotFoundError, ValueError):  # as huggingface_hub has it
+        pass
+
+    def create_model(name, **options):
+        raise LocalEntryNotFoundError("not in the cache")
+
+    monkeypatch.setattr(timm, "create_model", create_model)
+    with pytest.raises(FileNotFoundError, match=r"not in the cache.*Run once with access"):
+        TimmFeatures(model, weights="hub").fit(X)
+
+
+@pytest.mark.parametrize(
+    ("model", "params", "step"),
+    [
+        ("vit_small_patch14_dinov2", None, 14),
+        ("vit_tiny_patch16_224", {"patch_size": 14}, 14),
+        ("vit_tiny_patch16_224", {"patch_size": [14, 28]}, 28),
+        ("vit_tiny_patch16_224", {"patch_size": "none"}, 32),
+        ("vit_tiny_patch16_224", None, 32),
+        ("vit_base_patch8_224", None, 32),
+        ("convnext_tiny", None, 32),
+    ],
+)
+@pytest.mark.parametrize(("image_size", "shape"), [("native", (140, 280)), (224, (60, 240))])
+def test_sizes_that_are_found_are_multiples_of_the_patch_size(
+    model, params, step, image_size, shape
+):
+    images = as_images(np.zeros((2, *shape), np.uint8))
+    features = TimmFeatures(model, model_params=params, image_size=image_size)
+    picture, _ = find_picture(images, features, features._side_step)
+    assert all(side % step == 0 for side in picture.framing.size)
+    assert (picture.framing.size == (140, 280)) == (step in (14, 28) and image_size == "native")

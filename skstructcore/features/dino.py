@@ -238,9 +238,14 @@ def load_weights(path, source):
         config = getattr(transformers, f"{prefix}Config")(**config)
         place, options = None, {"config": config, "state_dict": state}
     with _quiet(transformers):
-        network, info = getattr(transformers, f"{prefix}Model").from_pretrained(
-            place, output_loading_info=True, ignore_mismatched_sizes=True, **options
-        )
+        try:
+            network, info = getattr(transformers, f"{prefix}Model").from_pretrained(
+                place, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            )
+        except Exception:
+            for file in _weight_files(path):
+                read_state_dict(file)  # an error that names the one that is damaged
+            raise
     wrong = [f"{key} has another shape" for key, *_ in info["mismatched_keys"]]
     wrong += [f"{k} is missing" for k in info["missing_keys"] if not k.endswith("mask_token")]
     if not is_folder:
@@ -265,7 +270,11 @@ def _quiet(transformers):
 
 
 def _read_config(folder):
-    return json.loads((folder / "config.json").read_text())
+    path = folder / "config.json"
+    try:
+        return dict(**json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:  # no JSON, or no object
+        raise ValueError(f"{str(path)!r} is no configuration of a model ({error}).") from error
 
 
 def _weight_files(folder):

@@ -6,7 +6,9 @@ import copy
 import difflib
 import functools
 import json
+import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from numbers import Integral
@@ -72,7 +74,6 @@ class TimmFeatures(PatchFeatures):
                  weights='convnext_tiny.safetensors')
     """
 
-    _side_step = 32
     _other_sizes = (
         ", or give model_params={'img_size': (height, width)}, by which networks of a fixed size "
         "are built for another one"
@@ -109,6 +110,17 @@ class TimmFeatures(PatchFeatures):
         verbose: int = 0,
     ) -> None:
         self._store_parameters(locals())
+
+    @property
+    def _side_step(self):
+        """32, which suits nearly all networks, or a patch size that does not go into it, as 14."""
+        named = re.search(r"patch(\d+)", self.model)
+        patch_size = (self.model_params or {}).get("patch_size", int(named[1]) if named else 1)
+        try:
+            step = math.lcm(*[patch_size] if isinstance(patch_size, Integral) else patch_size)
+        except TypeError:  # of which timm says what it must be
+            return 32
+        return step if step and 32 % step else 32
 
     def _weights(self):
         file = self._file()
@@ -171,15 +183,7 @@ class TimmFeatures(PatchFeatures):
 @functools.lru_cache(2)
 def _from_hub(name, params):
     """The network with these `params`, a JSON object."""
-    _import_timm()
-    try:
-        return build(name, json.loads(params), pretrained=True)
-    except Exception as error:  # of many kinds: not cached, no network, no such weights
-        raise FileNotFoundError(
-            f"timm could not bring the weights of {name} ({error}). Run once with access to the "
-            "hub, copy its cache (HF_HOME) from a machine that has it, or give a file: "
-            "weights='model.safetensors'."
-        ) from error
+    return build(name, json.loads(params), pretrained=True)
 
 
 def _import_timm():
@@ -197,7 +201,8 @@ def _import_timm():
 def build(name, params, *, pretrained=False):
     """The network of this name in evaluation mode, without a head; for any size if it can."""
     timm = _import_timm()
-    if not pretrained and not timm.is_model(name):
+    is_on_hub = pretrained and ":" in name  # "hf-hub:owner/name"
+    if not is_on_hub and not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
         raise ValueError(
             f"model={name!r} is unknown to timm {timm.__version__}; "
@@ -211,9 +216,18 @@ def build(name, params, *, pretrained=False):
             if "dynamic_img_size" not in str(error):
                 raise
             return timm.create_model(name, **options).eval()
-    except TypeError as error:
-        raise ValueError(
-            f"timm cannot build {name} with model_params={params}: {error}."
+    except Exception as error:
+        if isinstance(error, TypeError) or (pretrained and "loading state_dict" in str(error)):
+            raise ValueError(
+                f"timm cannot build {name} with model_params={params}: {error}."
+            ) from error
+        if not pretrained:
+            raise
+        # Of many kinds: not cached, no network, no such weights.
+        raise FileNotFoundError(
+            f"timm could not bring the weights of {name} ({error}). Run once with access to the "
+            "hub, copy its cache (HF_HOME) from a machine that has it, or give a file: "
+            "weights='model.safetensors'."
         ) from error
 
 
