@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._utils.columns import OF_WHOLE, columns_of, join_rows, take_rows
-from ._utils.rows import LazyRows, iter_placed
+from ._utils.rows import LazyRows, image_key, iter_placed
 from ._utils.typing import Self
 from ._utils.validation import check_same_length
 from .images.geometry import Geometry
@@ -210,10 +210,7 @@ class _ImageContainer(OfTrainingImages):
         return len(self.values)
 
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> Self:
-        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
-            key = key[0]
-        if isinstance(key, tuple):
-            raise IndexError(f"{type(self).__name__} is indexed by image only, got {key!r}")
+        key = image_key(key, type(self).__name__)
         if isinstance(key, int | np.integer):  # the image axis stays
             if not -len(self) <= key < len(self):
                 # This error also ends a `for` loop over the images.
@@ -285,17 +282,17 @@ class AnomalyMaps(_ImageContainer):
     Attributes
     ----------
     values : ndarray of shape (n_images, h, w), float32
-        Higher is more anomalous.
-    surprise : ndarray of shape (n_images, h, w), float32, or None
-        The same distances, each judged against what is normal for such content. None where no
-        held-out training scores are known.
+        Higher is more anomalous. All others are given by name.
     image_index, images, geometry : see `Patches`
-    ignored : ndarray of shape (n_images, h, w), dtype bool, or None
-        Patches that do not count, with distance and surprise 0; None where there are none.
     route : ndarray of shape (n_images,) of str, or None
         The sub-bank each image was compared with.
     route_distance : ndarray of shape (n_images,), float64, or None
         Mahalanobis distance of the mean of its patches to the training images of the route.
+    surprise : ndarray of shape (n_images, h, w), float32, or None
+        The same distances, each judged against what is normal for such content. None where no
+        held-out training scores are known.
+    ignored : ndarray of shape (n_images, h, w), dtype bool, or None
+        Patches that do not count, with distance and surprise 0; None where there are none.
     without_lot : AnomalyMaps or None
         Of training images that come in lots: their maps without the entries of their whole lot.
     held_out : bool
@@ -310,11 +307,12 @@ class AnomalyMaps(_ImageContainer):
     """
 
     values: NDArray[np.floating]
+    _: KW_ONLY
     image_index: NDArray[np.int64] | None = None
     images: TrainingImages | None = field(default=None, metadata=OF_WHOLE)
+    geometry: Geometry | None = None
     route: NDArray[Any] | None = None
     route_distance: NDArray[np.float64] | None = None
-    geometry: Geometry | None = None
     surprise: NDArray[np.floating] | None = None
     ignored: NDArray[np.bool_] | None = None
     without_lot: AnomalyMaps | None = None

@@ -170,7 +170,7 @@ def fit_profile(
 ) -> RouteProfile:
     """Learn the profile of a route from the means of its images, and prototypes from patches.
 
-    Without patches ``(n, d)`` there are no prototypes. The rank is below the number of images.
+    Without patches ``(n, d)`` there are no prototypes. The rank is at most the number of images.
     """
     from sklearn.covariance import ledoit_wolf_shrinkage
 
@@ -180,7 +180,7 @@ def fit_profile(
     _, singular, axes = np.linalg.svd(pooled - centre, full_matrices=False)
     variances = (1 - shrinkage) * singular**2 / len(pooled)
     floor = shrinkage * float(np.sum(singular**2)) / len(pooled) / pooled.shape[1]
-    # Where all images are identical, any other image is as far as numbers allow.
+    # It is 0 for identical images, and for two (no shrinkage): others are as far as numbers allow.
     floor = max(floor, np.finfo(np.float64).tiny ** 0.25)
     return RouteProfile(prototypes, centre, axes, variances / (variances + floor), floor)
 

@@ -150,3 +150,8 @@ def test_columns_of_another_length_are_an_error_that_names_them():
     rows = np.arange(2)
     with pytest.raises(ValueError, match="values has 3, image_index has 2"):
         MemoryBank(np.zeros((3, 4)), rows, rows, rows)
+
+
+def test_what_belongs_to_maps_is_given_by_name():
+    with pytest.raises(TypeError, match="positional"):
+        AnomalyMaps(np.zeros((3, 2, 2)), np.zeros((3, 2, 2)))

@@ -58,6 +58,13 @@ def test_index_outside_is_an_index_error(lazy):
         lazy[5]
 
 
+@pytest.mark.parametrize("index", [(..., 0), (slice(None), 0), (0, 0)])
+def test_what_is_within_images_is_no_index(lazy, index):
+    with pytest.raises(IndexError, match="LazyFeatures is indexed by image only"):
+        lazy[index]
+    assert lazy[1:3, ...].shape == (2, 16, 16, 10)
+
+
 def test_functions_are_applied_in_turn(lazy):
     mapped = lazy.map(np.negative, 10).map(first_three, 3)
     assert mapped.shape == (5, 16, 16, 3)

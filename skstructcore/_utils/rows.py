@@ -60,6 +60,15 @@ class LazyRows(ABC):
         return 0.0
 
 
+def image_key(key: Any, name: str) -> Any:
+    """What indexes images, without the ``...`` that scikit-learn adds; IndexError for more."""
+    if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
+        key = key[0]
+    if isinstance(key, tuple):
+        raise IndexError(f"{name} is indexed by image only, got {key!r}")
+    return key
+
+
 def iter_placed(
     X: LazyRows | NDArray[np.floating],
 ) -> Iterator[tuple[slice, NDArray[np.floating]]]:

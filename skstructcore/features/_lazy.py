@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.rows import ContainerOutputMixin, LazyRows, materialize
+from .._utils.rows import ContainerOutputMixin, LazyRows, image_key, materialize
 from .._utils.typing import Self
 from ..images.geometry import Geometry
 from ..images.image_list import Annotations, ImageList, ImagesLike, as_images
@@ -76,6 +76,7 @@ class LazyFeatures(LazyRows):
         self, index: int | slice | Sequence[int] | NDArray[Any]
     ) -> NDArray[np.float32] | LazyFeatures:
         """One image's features as an array for an int, else the lazy features of a subset."""
+        index = image_key(index, "LazyFeatures")
         if isinstance(index, (int, np.integer)):
             return np.asarray(self[[index]])[0]
         categories = None if self.categories is None else self.categories[index]
@@ -210,7 +211,7 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ImagesLike, y: object = None) -> Self:
-        """Check the images and the weights; only the window of deep images is learned.
+        """Check images and weights, and find size, window and regions; no weight is trained.
 
         Parameters
         ----------

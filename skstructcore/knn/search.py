@@ -246,11 +246,11 @@ def _score(search, patches, expectations, own_routes, groups=None):
             route_distance[images] = search.bank.profiles[route].distance(pool_patches(features))
     maps = AnomalyMaps(
         distances,
-        patches.image_index,
-        patches.images,
+        image_index=patches.image_index,
+        images=patches.images,
+        geometry=patches.geometry,
         route=np.array(search.bank.route_names)[nearest] if search.is_routed else None,
         route_distance=route_distance if search.is_routed else None,
-        geometry=patches.geometry,
         surprise=surprise,
         ignored=ignored if ignored.any() else None,
         held_out=groups is not None,
