@@ -161,6 +161,16 @@ def test_four_parts_of_a_new_product_are_enough():
     assert len(grown[-1].part_decision_.scores) == 16
 
 
+def test_one_view_of_each_part_of_a_new_product_is_enough():
+    X, names = np.concatenate([product(0), product(1)]), ["k0"] * 12 + ["k1"] * 12
+    pipe = fitted([0, 1]).fit(X, bank__categories=names, bank__parts=np.repeat(np.arange(12), 2))
+    grown = add_category(pipe, product(2), "k2", parts=np.arange(12, 24))
+    assert grown[-1].training_.parts[-12:].tolist() == [str(part) for part in range(12, 24)]
+    assert len(grown[-1].part_decision_.scores) == 24
+    with pytest.raises(ValueError, match="decides about parts: pass parts="):
+        add_category(pipe, product(2), "k2")
+
+
 def test_parts_that_come_and_go_with_their_product_count():
     def of_parts(*kinds):
         images = np.concatenate([product(kind, 20) for kind in kinds])

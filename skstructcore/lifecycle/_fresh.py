@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
 
 from .._utils.rows import LazyRows, materialize
-from ..bank.coreset_bank import CoresetBank
 from ..bank.training import GoodImages, digests_of, good_images, is_auto
 from ..containers import AnomalyMaps, Patches
 from ..images.image_list import ImagesLike
@@ -20,7 +19,6 @@ from ..pipeline.steps import features_of, fitted_steps
 from ..routing import UNKNOWN
 from ..scoring.decision import check_scores
 from ..scoring.evidence import check_maps
-from ..scoring.structcore import StructCoreScorer
 from ..scoring.table import describe_maps, routes_of
 
 # Scores this many times as far above the median as the most anomalous calibration image.
@@ -57,8 +55,7 @@ def fresh_images(
     They must be new to the bank and, without `force`, look like good images of a known product.
     """
     bank, knn, scorer = fitted_steps(pipe)
-    good = _good_images(features_of(pipe, images), bank, scorer, groups, categories, parts)
-    check_new(bank, good)
+    good = new_images(pipe, features_of(pipe, images), groups, categories, parts)
     if not force:
         _check_sizes(bank, good)
     patches = bank.transform(good.X)
@@ -79,8 +76,18 @@ def fresh_images(
     return FreshImages(good, patches, maps, table)
 
 
-def _good_images(features, bank, scorer, groups, categories, parts):
-    """The good ones, with what is known of them."""
+def new_images(
+    pipe: Pipeline,
+    features: LazyRows | NDArray[np.floating],
+    groups: ArrayLike | Literal["auto"] | None,
+    categories: ArrayLike | str | None,
+    parts: ArrayLike | Literal["auto"] | None,
+) -> GoodImages:
+    """The good ones of some images, with what is known of them; ValueError if one is not new.
+
+    Where the pipeline decides about parts it knows what these are: each may have one view here.
+    """
+    bank, _, scorer = fitted_steps(pipe)
     if not scorer.routes_.is_routed:
         if categories is not None and not is_auto(categories):
             raise ValueError(
@@ -93,8 +100,8 @@ def _good_images(features, bank, scorer, groups, categories, parts):
         categories = carried and carried.categories
     elif isinstance(categories, str):
         categories = np.full(len(features), categories, dtype=object)
-    is_known = scorer.part_decision_ is not None  # what a part is: it may have one view here
-    good = good_images(features, None, groups, categories, parts, single_views=is_known)
+    has_parts = scorer.part_decision_ is not None
+    good = good_images(features, None, groups, categories, parts, single_views=has_parts)
     if good.categories is not None:
         good = good._replace(categories=good.categories.astype(str).astype(object))
         if unknown := sorted(set(good.categories) - set(scorer.routes_)):
@@ -102,7 +109,27 @@ def _good_images(features, bank, scorer, groups, categories, parts):
                 f"The pipeline knows no {', '.join(map(repr, unknown))}, only "
                 f"{', '.join(map(repr, scorer.routes_))}: add_category teaches it a new product."
             )
-    return good._replace(parts=known_parts(scorer, good.parts))
+    digests = digests_of(good.X)
+    in_bank = np.flatnonzero(bank.images_.find(digests) >= 0)
+    if len(in_bank):
+        raise ValueError(
+            f"{len(in_bank)} of {len(digests)} images are in the bank already (the first at "
+            f"position {good.places[in_bank[0]]}): give new ones."
+        )
+    if not has_parts:
+        return good._replace(parts=None)
+    if good.parts is None:
+        raise ValueError(
+            "The pipeline decides about parts: pass parts= (--parts of a command), which part each "
+            "image is a view of."
+        )
+    again = np.isin(good.parts, scorer.training_.parts)
+    if again.any():
+        raise ValueError(
+            f"parts has {str(good.parts[again][0])!r}, which is a part of the training images "
+            "already: give new parts names of their own."
+        )
+    return good
 
 
 def _describe(scorer, maps, good):
@@ -113,17 +140,6 @@ def _describe(scorer, maps, good):
     # Without groups each image is its own, and that of its copies.
     groups = pd.factorize(digests_of(good.X))[0] if good.groups is None else good.groups
     return table.assign(nearest_route=routes_of(table), raw_score=judged.raw_score, group=groups)
-
-
-def check_new(bank: CoresetBank, good: GoodImages) -> None:
-    """Raise ValueError if images are in the bank already."""
-    digests = digests_of(good.X)
-    in_bank = np.flatnonzero(bank.images_.find(digests) >= 0)
-    if len(in_bank):
-        raise ValueError(
-            f"{len(in_bank)} of {len(digests)} images are in the bank already (the first at "
-            f"position {good.places[in_bank[0]]}): give new ones."
-        )
 
 
 def _check_sizes(bank, good):
@@ -176,21 +192,3 @@ def _refuse(which, places, what):
             f"{len(places)} of {len(which)} images (at position {shown}) {are} {what} If they are "
             "as they should be, pass force=True (--force)."
         )
-
-
-def known_parts(scorer: StructCoreScorer, parts: NDArray[Any] | None) -> NDArray[Any] | None:
-    """Parts of images that join the training images; ValueError if they are missing, or not new."""
-    if scorer.part_decision_ is None:
-        return None
-    if parts is None:
-        raise ValueError(
-            "The pipeline decides about parts: pass parts= (--parts of a command), which part each "
-            "image is a view of."
-        )
-    again = np.isin(parts, scorer.training_.parts)
-    if again.any():
-        raise ValueError(
-            f"parts has {str(parts[again][0])!r}, which is a part of the training images already: "
-            "give new parts names of their own."
-        )
-    return parts

@@ -21,7 +21,7 @@ from ..bank.growth import (
     grown_bank,
     with_learned,
 )
-from ..bank.training import digests_of, good_images, names_of
+from ..bank.training import digests_of, names_of
 from ..containers import Patches
 from ..images.image_list import ImagesLike
 from ..images.labels import is_defect_in_training
@@ -31,7 +31,7 @@ from ..routing import UNKNOWN, fit_tail, held_out_distances
 from ..scoring.evidence import check_maps
 from ..scoring.routes import MIN_GROUPS, RouteCalibration, Routes
 from ..scoring.summary import explain_routes
-from ._fresh import check_new, fresh_images, known_parts
+from ._fresh import fresh_images, new_images
 
 __all__ = ["add_category", "forget", "remove_category", "update"]
 
@@ -293,14 +293,14 @@ def add_category(
             f"The pipeline already knows {name!r}. To learn it anew, remove_category it first."
         )
     features = features_of(pipe, images)
-    good = good_images(features, None, None, None, None)
-    check_new(bank, good)
+    good = new_images(pipe, features, groups, None, parts)
     alone = clone(bank).set_params(n_routes=None)
+    if good.parts is not None and len(set(good.parts)) == len(good.parts):
+        parts = None  # one view each, which a fit takes for no parts
     options = {"groups": groups, "parts": parts, "categories": [name] * len(features)}
     patches = alone.fit_transform(features, **options)
     names = names_of(good.X, first=bank.images_.n_given)
-    parts = known_parts(scorer, alone.images_.parts)
-    alone.images_ = replace(alone.images_, names=names, parts=parts)
+    alone.images_ = replace(alone.images_, names=names, parts=good.parts)
     new_knn = clone(knn).set_params(routing="top1")
     maps = new_knn.fit_transform(replace(patches, images=alone.images_))
     check_maps(scorer, maps, reset=False)
