@@ -147,7 +147,7 @@ def test_the_log_says_what_was_found(caplog):
     records = [r for r in caplog.records if r.name.endswith("dependence")]
     assert [r.levelno for r in records] == [logging.INFO, logging.WARNING]
     assert "none are alike more often than by chance" in records[0].getMessage()
-    assert "120 training images come in lots: neighbours" in records[1].getMessage()
+    assert "120 good images come in lots: neighbours" in records[1].getMessage()
 
 
 @pytest.mark.parametrize("X", [independent(8), np.random.default_rng(0).normal(size=(60, 8))])

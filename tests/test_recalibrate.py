@@ -441,6 +441,26 @@ def test_copies_among_fresh_images_count_as_one(pipe, change):
     assert len(np.unique(groups)) == (2 if change is recalibrate else 62)
 
 
+@pytest.mark.parametrize("change", [recalibrate, update])
+def test_near_duplicates_among_fresh_images_count_as_one(change):
+    random = np.random.default_rng(0)
+    shots = [np.repeat(random.normal(size=(n, 4, 4, 8)), 3, axis=0) for n in (20, 9)]
+    old, new = (shot + 0.02 * random.normal(size=shot.shape) for shot in shots)
+    pipe = make_structcore(bank__ratio=0.5)[2:].fit(old)
+    order = random.permutation(27)
+    triples = np.unique(order // 3, return_inverse=True)[1]
+
+    def n_groups(images, groups):
+        later = change(pipe, images, groups=groups, force=True)
+        if change is update:
+            return len(np.unique(later[-1].training_.groups[len(old) :]))
+        return later[-1].recalibration_.decisions["group"].nunique()
+
+    assert n_groups(new[order], triples) == n_groups(new[order], "auto") == 9
+    assert n_groups(new[order], None) == 27
+    assert n_groups(random.normal(size=(30, 4, 4, 8)), "auto") == 30
+
+
 @pytest.mark.parametrize(
     ("field", "use"),
     [

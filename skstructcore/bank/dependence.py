@@ -72,26 +72,25 @@ class Dependence:
 
     def __str__(self) -> str:
         if self.found == "independent":
-            return f"{self.n_images} training images: none are alike more often than by chance"
+            return f"{self.n_images} good images: none are alike more often than by chance"
         if self.are_lots:
             return (
-                f"{self.n_images} training images come in lots: neighbours are alike "
-                f"{self.ratio[0]:.1f} times as often as by chance. Images of a lot that training "
-                "never saw may be rejected more often than others"
+                f"{self.n_images} good images come in lots: neighbours are alike "
+                f"{self.ratio[0]:.1f} times as often as by chance. Images of another lot may be "
+                "rejected more often than others"
             )
         pattern = "look alike in clusters"
         if self.found == "sequence":
             pattern = f"repeat each other in blocks of about {self.block_length}"
         return (
-            f"{self.n_images} training images {pattern}: they count as {self.n_groups} independent "
-            "ones, and are held out together"
+            f"{self.n_images} good images {pattern}: they count as {self.n_groups} independent ones"
         )
 
 
 def find_groups_of_routes(
     selection: Selection, table: TrainingImages
 ) -> tuple[TrainingImages, dict[str, Dependence]]:
-    """Find groups and lots of training images, each route by itself, and say so in the log.
+    """Find groups and lots of good images, each route by itself, and say so in the log.
 
     The table gets them, but keeps lots that it has; they are numbered as they first appear. The
     dependence is that of routes with enough images to tell.

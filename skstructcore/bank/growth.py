@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+from .._utils.computing import find_device
 from .._utils.rows import counted_rows
 from .._utils.typing import NDArray
 from ..containers import TrainingImages
 from ..neighbors.coreset import greedy_k_center
 from ..neighbors.index import NeighborIndex
 from ..routing import fit_profile, pool_patches
-from .build import join_routes
+from .build import join_routes, select_bank
 from .coreset_bank import CoresetBank
+from .dependence import find_groups_of_routes
 from .training import GoodImages, recognised
 
 
@@ -24,6 +27,17 @@ def with_learned(estimator: Any, **attributes: Any) -> Any:
     changed = copy.copy(estimator)
     vars(changed).update(attributes)
     return changed
+
+
+def find_new_groups(
+    bank: CoresetBank, values: NDArray[np.float32], routes: NDArray[Any]
+) -> NDArray[np.int64]:
+    """Groups of new images, by their patches and names of routes, as a fit of them finds these."""
+    names, codes = np.unique(routes.astype(str), return_inverse=True)
+    ratio = "auto" if isinstance(bank.ratio, Integral) else bank.ratio  # they may be few
+    table, ratios = TrainingImages(np.arange(len(values)), codes), dict.fromkeys(names, ratio)
+    selection = select_bank(values, table, ratios, random_state=0, device=find_device(bank.device))
+    return find_groups_of_routes(selection, table)[0].groups
 
 
 def grown_bank(

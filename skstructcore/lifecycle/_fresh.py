@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
 
 from .._utils.rows import LazyRows, materialize
+from ..bank.growth import find_new_groups
 from ..bank.training import GoodImages, digests_of, good_images, is_auto
 from ..containers import AnomalyMaps, Patches
 from ..images.image_list import ImagesLike
@@ -59,6 +61,9 @@ def fresh_images(
     if not force:
         _check_sizes(bank, good)
     patches = bank.transform(good.X)
+    finds_groups = is_auto(groups) and good.groups is None and good.X.ndim == 4
+    finds_groups &= in_memory or 4 * math.prod(good.X.shape) <= bank.max_memory
+    in_memory |= finds_groups
     # What is ignored may depend on the product, which the search finds first.
     waits = isinstance(good.X, LazyRows) and good.X.waits_for_categories
     if in_memory and not waits:
@@ -73,6 +78,10 @@ def fresh_images(
         patches = replace(patches, values=materialize(good.X, categories=table["nearest_route"]))
     if not force:
         _check_normal(table, good, scorer.routes_.decisions)
+    if finds_groups:
+        found = find_new_groups(bank, patches.values, table["nearest_route"].to_numpy())
+        _, first = np.unique(table["group"], return_index=True)  # copies are of one group
+        table["group"] = found[first][table["group"]]
     return FreshImages(good, patches, maps, table)
 
 

@@ -91,7 +91,8 @@ def recalibrate(
         Good images that are not in the bank; whatever `pipe` takes. Those of an `ImageSet` that
         are labelled as defects are left out. None: only the false-alarm rate changes.
     groups : array-like of shape (n_images,), "auto" or None, default="auto"
-        The part, shot or lot that each image shows; see `CoresetBank.fit`.
+        The part, shot or lot that each image shows; see `CoresetBank.fit`. Copies are of one group.
+        Near-duplicates are found where all patches fit into ``bank__max_memory``.
     categories : array-like of shape (n_images,), str, "auto" or None, default="auto"
         With routes: the product of each image, or of all. "auto": those of the `ImageSet`, unless
         the fit found the routes (`n_routes`). None: the route that each image is sent to. Only
