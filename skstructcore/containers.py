@@ -63,7 +63,7 @@ class TrainingImages:
         return int(self.places.max()) + 1
 
     @property
-    def _now(self):
+    def _next_change(self):
         return max(self.came.max(), self.went.max()) + 1
 
     def find(self, digests: ArrayLike) -> NDArray[np.int64]:
@@ -74,18 +74,18 @@ class TrainingImages:
 
     def join(self, other: TrainingImages) -> TrainingImages:
         """Both; the others come now, and all else of them stays. They must know the same."""
-        came, places = np.full(len(other), self._now), self.n_given + other.places
+        came, places = np.full(len(other), self._next_change), self.n_given + other.places
         return join_rows(self, replace(other, came=came, places=places))
 
     def forget(self, which: NDArray[np.bool_]) -> TrainingImages:
         """The same, without the digests and names of some images."""
         names = None if self.names is None else np.where(which, "", self.names)
         digests = np.where(which, "", self.digests)
-        went = np.where(which & self.is_there, self._now, self.went)
+        went = np.where(which & self.is_there, self._next_change, self.went)
         return replace(self, digests=digests, names=names, went=went)
 
     def is_unchanged_since(self, which: NDArray[np.bool_], among: NDArray[np.bool_]) -> bool:
-        """Whether some images came together, and no image of those `among` came or went since."""
+        """Whether images `which` came with the last change among those `among`."""
         came, last = self.came[which & among], max(self.came[among].max(), self.went[among].max())
         return bool((came == last).all())
 

@@ -123,8 +123,8 @@ def pixel_auroc_score(
 ) -> float:
     """Area under the ROC curve of all pixels of all images together.
 
-    Exact, ties included, and equal to scikit-learn's `roc_auc_score` on the flattened
-    maps, which would need about ten numbers a pixel at once; here it is about three.
+    Exact, ties included, and equal to scikit-learn's `roc_auc_score` on the flattened maps as
+    float32, which would need about ten numbers a pixel at once; here it is about three.
 
     Parameters
     ----------

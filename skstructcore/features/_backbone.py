@@ -59,7 +59,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
     _computation: dict[str, Any] = {}
     #: What tells apart networks with the same weights and recipe in one process.
     _identity: Hashable = None
-    #: Of the cached shape: another where `network` checks other parameters, which a cache skips.
+    #: File name of the cached shape, with what `network` checks: that is skipped if it is there.
     _shape_name = "shape"
 
     def _fit(self, images):
@@ -171,19 +171,18 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
             ) from error
 
     def _iter_features(self, images, on_read=None):
-        picture, is_tiled = self.picture_, self.tiling is not None
+        picture, tiling = self.picture_, self.tiling
         on_cpu = _device_and_dtype(self.device, self.dtype)[0].type == "cpu"
         options = {
-            "read": picture.sliceable_pixels if is_tiled else picture.pixels,
+            "read": picture.pixels if tiling is None else picture.sliceable_pixels,
             "network": functools.cache(self.network),
             "cache": self._cache(),
             "on_cpu": on_cpu,
             "n_threads": n_threads_for(self.n_jobs, on_cpu),
             "on_read": on_read,
-            **({"tiling": self.tiling} if is_tiled else {}),
         }
-        shape = (*self.grid_shape_, self.n_features_out_)
-        extraction = (TiledExtraction if is_tiled else Extraction)(images, shape, **options)
+        run = Extraction if tiling is None else functools.partial(TiledExtraction, tiling=tiling)
+        extraction = run(images, (*self.grid_shape_, self.n_features_out_), **options)
         return extraction.iter_batches(self.batch_size, self.verbose)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._utils.files import atomic_file
+from .._utils.files import StrPath, atomic_file
 from .._utils.validation import check_number
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,8 @@ def to_json(value):
 class FeatureCache:
     """One folder of features that were made by one recipe, one file an image.
 
-    A file holds the float32 values and their CRC-32. What is damaged counts as absent. That
-    guards against accidents: whoever may write to the folder decides over the features.
+    A file holds the float32 values and their CRC-32; a damaged one counts as absent. That finds
+    accidents, no attacks: who can write to the folder can change features.
     `recipe` is all that decides over the features of an image, as `to_json` can write it.
     """
 
@@ -91,7 +91,7 @@ def _crc(values):
     return np.uint32(zlib.crc32(values.reshape(-1).view(np.uint8)))
 
 
-def cache_size(location):
+def cache_size(location: StrPath) -> tuple[int, int]:
     """Number of cached results and bytes below a folder that was given as `memory`.
 
     Returns
@@ -104,7 +104,9 @@ def cache_size(location):
     return sum(path.suffix == "" for path, _ in files), sum(status.st_size for _, status in files)
 
 
-def prune_cache(location, *, max_bytes=None, max_age=None):
+def prune_cache(
+    location: StrPath, *, max_bytes: float | None = None, max_age: float | None = None
+) -> tuple[int, int]:
     """Delete cached features that have not been read for longest.
 
     Features that are missing are computed again: pruning costs time, and never a result. Returns

@@ -25,7 +25,9 @@ from ._cache import FeatureCache
 _N_BATCHES_BEGUN = 3  # of pixels: one is handed out, two are in work
 _RUNTIME = 10 * 2**20  # bytes that torch sets up for the first pass of a network
 _ORIGINAL_PIXEL = 4  # bytes, as Pillow holds colours
-_BATCHES = _N_BATCHES_BEGUN + 0.5  # of features that are there at once: one handed out, one begun
+_N_BATCHES_HELD = (
+    _N_BATCHES_BEGUN + 0.5
+)  # of features that are there at once: one handed out, one begun
 
 _networks = OrderedDict()
 _n_kept = 2  # of them
@@ -147,8 +149,8 @@ def tile_starts(side, tile, overlap):
     """Where tiles begin along one axis: as few as cover it, evenly spread, sharing `overlap`."""
     if tile >= side:
         return [0]
-    n_tiles = -(-(side - overlap) // (tile - overlap))
-    return [i * (side - tile) // max(n_tiles - 1, 1) for i in range(n_tiles)]
+    n_tiles = -(-(side - overlap) // (tile - overlap))  # two at least, as a tile is shorter
+    return [i * (side - tile) // (n_tiles - 1) for i in range(n_tiles)]
 
 
 def blend_weights(starts, tile, side):
@@ -301,7 +303,7 @@ class TiledExtraction(Extraction):
 
 
 def begun_ahead(jobs, n):
-    """Hand out jobs in order. An iterator begins them, `n` at a time."""
+    """Yield jobs in order, up to `n` begun ahead; taking one from the iterator begins it."""
     begun = deque(islice(jobs, n))
     while begun:
         yield begun.popleft()
@@ -335,9 +337,8 @@ def extraction_memory(features, images, n_projected):
     """Bytes for the networks of a fitted estimator, and what a run over images takes beside them.
 
     `n_projected` are the features of a patch after the projection. Returns bytes of the weights
-    and what stays with them; the number of images whose features are not yet stored while the last
-    of them are computed; and bytes of pixels, activations and batches of features. Each network
-    runs once, on zeros.
+    and what stays with them; the largest batch, in images; and bytes of pixels, activations and
+    batches of features. Each network runs once, on zeros.
     """
     backbones = features.backbones
     weights, n, work = zip(*(_backbone_memory(part, images) for part in backbones), strict=True)
@@ -365,7 +366,7 @@ def _backbone_memory(backbone, images):
         n_images = min(len(images), 2 + math.ceil(n_begun / len(backbone.tiling)))
         batches = n_images * (seen + features)
     else:
-        batches = min(len(images), _BATCHES * n) * features
+        batches = min(len(images), _N_BATCHES_HELD * n) * features
     decoding = n_threads * (_ORIGINAL_PIXEL * largest + seen)
     if not on_cpu:
         decoding += _N_BATCHES_BEGUN * backbone.batch_size * 3 * math.prod(picture.network_size)

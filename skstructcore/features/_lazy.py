@@ -38,8 +38,8 @@ class LazyFeatures(LazyRows):
     backbone twice (unless the feature estimator has a `memory`).
 
     A fitted feature estimator, the `backbone`, computes them; `functions` are applied to each batch
-    one after the other, see `map`, and give `n_features`. `categories` are what each image shows,
-    as far as `ignore` depends on that; see `showing`.
+    one after the other, see `map`, and the last gives `n_features`. `categories` are what each
+    image shows, as far as `ignore` depends on that; see `showing`.
 
     Examples
     --------

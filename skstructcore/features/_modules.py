@@ -69,10 +69,9 @@ def module_checksum(module):
 
     The structure is torch's representation, the code that of the methods of all classes but
     torch's own. Attributes that do not begin with "_" count if they are numbers, texts, switches,
-    tensors, arrays, functions, tuples, lists and dicts without tensors, dataclasses or namespaces;
-    torch's own modules have them in the representation, or it shows none of their settings. Of
-    what a method sets later, only switches, floats, texts, tuples and functions count: the rest may
-    be counters, or results of the last pass. Hooks, other objects, what a class or a module
+    tensors, arrays, functions, tuples, lists and dicts without tensors, dataclasses or namespaces.
+    Of what a method sets later, only switches, floats, texts, tuples and functions count: the rest
+    may be counters, or results of the last pass. Hooks, other objects, what a class or a module
     holds, and functions that are called there, do not count.
 
     The values of tensors are summed up once, and again only after a change that torch counts,
@@ -113,16 +112,16 @@ def _structure(module):
     for name, part in parts.items():
         cls = type(part)
         lines.append(f"{name} {cls.__qualname__}")
-        is_own = not cls.__module__.startswith("torch.")
-        if is_own:
-            codes |= dict.fromkeys(code for _, code in _methods(cls))
+        codes |= dict.fromkeys(code for _, code in _methods(cls))
         # Of torch's: by its representation, or it has but the one setting that changes no value.
-        is_told = cls.extra_repr is not torch.nn.Module.extra_repr or "inplace" in vars(part)
+        is_told = cls.__module__.startswith("torch.") and (
+            cls.extra_repr is not torch.nn.Module.extra_repr or "inplace" in vars(part)
+        )
         for key, value in sorted(vars(part).items()):
             if key.startswith("_") or key == "training":
                 continue
             may_be_result = key in set_later and not isinstance(value, _KEPT)
-            if (may_be_result or (is_told and not is_own)) and not _is_function(value):
+            if (may_be_result or is_told) and not _is_function(value):
                 continue
             if isinstance(value, torch.Tensor):
                 tensors[f"{name}.{key} plain"] = value

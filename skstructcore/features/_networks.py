@@ -40,7 +40,7 @@ class Network:
     a float32 tensor on the CPU. `mean` and `std` are those of pixels between 0 and 1.
     """
 
-    module: nn.Module | None = None  # all of it, if that may be more than runs here
+    module: nn.Module | None = None  # of which not all may run; None: what runs is all
 
     def __init__(self, mean, std, device, dtype):
         self.device, self.dtype = device, dtype

@@ -22,7 +22,7 @@ Memory: TypeAlias = StrPath | joblib.Memory | None
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 _SHARE = Interval(RealNotInt, 0, 1, closed="right")
-# What is seen of an image, and so decides over its features; `ignore` takes some of them away.
+# Features depend on these; not on `ignore`, which marks patches afterwards.
 DECIDING = ("image_size", "crop", "tile_size", "tile_overlap", "window", "channels")
 CONSTRAINTS = {
     "image_size": [_POSITIVE, _SHARE, StrOptions({"native"}), tuple, list],

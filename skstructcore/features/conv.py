@@ -101,9 +101,9 @@ class ConvFeatures(PatchFeatures):
     image_size : int, (int, int), "native" or float, default=256
         Height and width, in pixels, that the network sees. 256 gives a grid of 32 x 32 patches. An
         int is the side of a square. Images longer than 2 : 1, all of one shape, keep that shape
-        and are seen at as many pixels as the square has; a shorter side of less than a third of
-        the int is raised to that, but not above its own length. "native" is the size of the
-        images, which must all have the same, and a float (0.5) times it.
+        and are seen at as many pixels as the square has; the shorter side gets a third of the int
+        at least, or its own length if that is less. "native" is the size of the images, which must
+        all have the same, and a float (0.5) times it.
     crop : bool, int, (left, top, right, bottom) or corners (x, y) of a polygon, default=False
         The part of each image that is looked at. False: the whole image, scaled to `image_size`;
         two numbers change the aspect ratio of images of another shape. A box, or the box of a
@@ -116,8 +116,8 @@ class ConvFeatures(PatchFeatures):
         None: the image as a whole. For large images, see ``docs/pictures.md``: `image_size` may
         then be as large as the camera's, and the grid stays one.
     tile_overlap : int, default=0
-        Pixels that neighbouring tiles share at least; their features are blended there. All these
-        sizes are multiples of the pixels from one patch to the next.
+        Pixels that neighbouring tiles share at least; their features are blended there. With tiles,
+        all sizes must be multiples of the pixels from one patch to the next.
     window : "auto" or (float, float), default="auto"
         Which values of images with more than 8 bits become black and white. "auto" finds in the
         training images which bit depth they use (8, 10, 12, 14 or 16). Floating-point images need
@@ -149,7 +149,8 @@ class ConvFeatures(PatchFeatures):
         twice as fast on CPUs; it needs `device` "cpu" (or "auto" without a GPU) and float32.
         Features differ by rounding (1e-6), and are cached apart.
     n_jobs : int or None, default=None
-        Threads that read images and, on the CPU, run the network. None: as many as torch uses.
+        Threads that read images and, on the CPU, run the network. None: as many as torch uses
+        on the CPU, else up to 8.
     memory : str, path-like, joblib.Memory or None, default=None
         Folder where the features of each image are kept, found by the image's content, the weights
         and the parameters, so that a sweep runs the network once an image. It takes 4 bytes a

@@ -33,7 +33,7 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         pipeline are. Their `image_size` and `crop` must be the same, so that they see
         the same part of each image. Their parameters go by their position:
         ``set_params(features__0__batch_size=8)`` in a pipeline whose step is called "features".
-        `ignore` is given to the first and holds for all.
+        Give `ignore` to the first; it holds for all.
 
     Attributes
     ----------
@@ -100,15 +100,9 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         self.model_source_ = " + ".join(part.model_source_ for part in self.features)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Names of the features: the position of their estimator and what it calls them.
+        """Names `(n_features_out_,)`: the position of their estimator and what it calls them.
 
-        Parameters
-        ----------
-        input_features : ignored
-
-        Returns
-        -------
-        names : ndarray of shape (`n_features_out_`,) of str
+        `input_features` is ignored.
         """
         check_is_fitted(self)
         parts = enumerate(self.features)
