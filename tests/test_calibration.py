@@ -110,8 +110,21 @@ def test_equal_calibration_scores_make_an_equal_image_normal():
 
 
 def test_groups_of_the_wrong_length_are_an_error():
-    with pytest.raises(ValueError, match="one group for each of the 3 calibration images, got 2"):
+    with pytest.raises(ValueError, match="calibration_scores has 3, groups has 2"):
         conformal_p_values([1.0], [1.0, 2.0, 3.0], groups=[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": [1, 2]}, "calibration_scores has 3, weights has 2"),
+        ({"weights": [-1, 1, 1]}, "weights must hold numbers that are at least 0"),
+        ({"level": 5}, "level must be"),
+    ],
+)
+def test_weights_and_levels_that_mean_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        conformal_threshold([1, 2, 3], **{"level": 0.1, **options})
 
 
 @pytest.mark.parametrize("scores", [[], [1.0, np.nan]])
@@ -196,3 +209,18 @@ def test_score_is_base_plus_lam_times_d_struct(norm, lam):
     np.testing.assert_allclose(score, (lam != "struct-only") * base + weight * d_struct)
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_array_equal(calibration.decision.scores, score)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_two_images_are_equally_unusual_and_the_base_score_counts(norm):
+    for seed in range(4):  # rounding is lucky for some
+        maps = np.random.default_rng(seed).random((2, 8, 8))
+        scorer = StructCoreScorer(norm=norm, threshold="quantile").fit(maps)
+        assert scorer.calibration_.lam == 0
+
+
+def test_without_descriptors_any_norm_leaves_the_base_score():
+    maps = np.random.default_rng(0).random((20, 8, 8))
+    for norm in ("sum", "l2", "linf"):
+        scorer = StructCoreScorer(norm=norm, descriptors=[]).fit(maps)
+        np.testing.assert_allclose(-scorer.score_samples(maps), maps.max(axis=(1, 2)), rtol=1e-6)

@@ -1,5 +1,7 @@
 """Lots along the sequence: reported, and held out only if that is asked for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,6 +45,8 @@ def test_lots_are_reported_and_do_not_move_the_threshold():
     lots = pipe[-1].lots_
     assert lots.n_images.sum() == len(X) and (lots.rates >= 0).all() and (lots.rates <= 1).all()
     assert "each left out in turn" in str(lots)
+    uneven = replace(lots, n_images=np.array([5, 95]), rates=np.array([1.0, 0.0]))
+    assert "5 % of the good images would be rejected, 100 % of the worst (5 images)" in str(uneven)
     # Of another threshold nothing is known of lots: scores without each lot were not kept.
     assert recalibrate(pipe, false_alarm_rate=0.3)[-1].lots_ is None
 

@@ -40,7 +40,7 @@ def combine(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
     z = np.ascontiguousarray(z)
     if norm == "sum":
         return z.sum(axis=1)
-    return np.linalg.norm(z, ord=2 if norm == "l2" else np.inf, axis=1)
+    return np.linalg.norm(z, axis=1) if norm == "l2" else np.abs(z).max(axis=1, initial=0.0)
 
 
 def shares(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
@@ -146,7 +146,8 @@ def fit_calibration(
         lam = base_scale
     elif lam == "auto":
         spread = d_struct.std()
-        lam = base.std() / spread if spread > 0 else 0.0
+        # Rounding leaves a tiny spread where all images are equally unusual, as two always are.
+        lam = base.std() / spread if spread > 1e-9 * d_struct.mean() else 0.0
     options = {"groups": evidence.groups, "in_sample": evidence.in_sample}
     scores = HeldOut(base_weight * base + lam * d_struct, **options)
     return ScoreCalibration(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_array
+from sklearn.utils.validation import check_array, column_or_1d
+
+from .._utils.validation import check_number, check_same_length
 
 #: Levels that differ by less are the same: shares of groups add up with rounding.
 ROUNDING = 1e-12
@@ -89,6 +91,7 @@ def conformal_threshold(
     >>> conformal_threshold([1, 2, 3], 0.01)
     (3.0, 0.25)
     """
+    check_number(level, "level", 0, 1)
     levels, at_least, total = _tail(calibration_scores, groups, weights)
     above = (1 + np.append(at_least[1:], 0.0)) / (total + 1)
     keeps = np.flatnonzero(above <= level + ROUNDING)
@@ -98,16 +101,23 @@ def conformal_threshold(
 
 def _tail(scores, groups, weights):
     """Distinct scores ascending, weight of all that are at least as high, weight of all groups."""
-    scores = check_array(scores, dtype=np.float64, ensure_2d=False, input_name="calibration_scores")
-    if groups is None:
-        groups = np.arange(len(scores))
-    if len(groups) != len(scores):
-        raise ValueError(
-            f"groups must hold one group for each of the {len(scores)} calibration images, "
-            f"got {len(groups)}."
-        )
-    _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
-    levels, place = np.unique(scores, return_inverse=True)
-    counts = (1.0 if weights is None else np.asarray(weights, np.float64)) / size[group]
+    scores = column_or_1d(check_array(scores, ensure_2d=False, input_name="calibration_scores"))
+    check_same_length(calibration_scores=scores, groups=groups, weights=weights)
+    counts = count_images(len(scores), groups, weights)
+    if not (counts >= 0).all():
+        raise ValueError(f"weights must hold numbers that are at least 0, got {weights!r}.")
+    levels, place = np.unique(scores.astype(np.float64), return_inverse=True)
     at_least = np.cumsum(np.bincount(place, counts)[::-1])[::-1]
-    return levels, at_least, len(size) if weights is None else float(counts.sum())
+    total = float(counts.sum())
+    return levels, at_least, round(total) if weights is None else total  # a number of groups
+
+
+def count_images(
+    n: int, groups: ArrayLike | None = None, weights: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """What each of n images counts: a share of its group, times its own weight."""
+    counts = np.ones(n)
+    if groups is not None:
+        _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
+        counts = 1.0 / size[group]
+    return counts if weights is None else counts * np.asarray(weights, np.float64)

@@ -15,7 +15,7 @@ from .._utils.columns import OF_WHOLE, take_rows
 from .._utils.typing import ArrayLike, NDArray, Self
 from .._utils.validation import check_number
 from ..bank.training import MIN_IMAGES
-from .conformal import ROUNDING, conformal_p_values, conformal_threshold
+from .conformal import ROUNDING, conformal_p_values, conformal_threshold, count_images
 from .predictive import PredictiveTail, fit_predictive_tail
 
 Rule = Literal["expected", "guaranteed", "quantile"]
@@ -27,13 +27,13 @@ class HeldOut:
 
     scores: NDArray[np.float64]
     groups: NDArray[Any] | None = None  # of images that count as one; None: each is its own
-    weights: NDArray[np.float64] | None = None  # what images count beside that; None: all 1
+    weights: NDArray[np.float64] | None = None  # of each image, beside that; None: 1
     # Share of the scores, 0 to 1, that come from images outside the fit.
     fresh: float = field(default=0.0, metadata=OF_WHOLE)
     # Images were compared with themselves, so that nothing is known of new ones.
     in_sample: bool = field(default=False, metadata=OF_WHOLE)
-    # Independent images that show where new scores lie: fewer where old scores were moved to those
-    # of a few fresh images; None: all.
+    # How many independent images the location of new scores rests on: fewer than all after
+    # `recalibrate`, which moves old scores to the few fresh ones; None: all.
     n_known: float | None = field(default=None, metadata=OF_WHOLE)
 
     @property
@@ -44,11 +44,7 @@ class HeldOut:
     @property
     def counts(self) -> NDArray[np.float64]:
         """What each image counts: a share of its group, times its own weight."""
-        counts = np.ones(len(self.scores))
-        if self.groups is not None:
-            _, group, size = np.unique(self.groups, return_inverse=True, return_counts=True)
-            counts = 1.0 / size[group]
-        return counts if self.weights is None else counts * self.weights
+        return count_images(len(self.scores), self.groups, self.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,9 +115,8 @@ class Expected(Decision):
         n_images = len(held_out.scores)
         if n_images < MIN_IMAGES:
             raise ValueError(
-                f"threshold='expected' learns from at least {MIN_IMAGES} good images "
-                f"where scores lie, got n_samples = {n_images}: add images, or use "
-                "threshold='guaranteed'."
+                f"threshold='expected' needs at least {MIN_IMAGES} good images, got n_samples = "
+                f"{n_images}: add images, or use threshold='guaranteed'."
             )
         tail = fit_predictive_tail(held_out.scores, held_out.counts, fresh=held_out.fresh)
         return cls(rate, rate, float(tail.isf(rate)), held_out, tail)

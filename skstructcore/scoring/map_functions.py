@@ -88,7 +88,7 @@ def moran(
     """Spatial autocorrelation, Moran's I over pixels that share an edge.
 
     With ``c = S - mean S``: the mean of ``c[p] c[q]`` over all neighbouring pixels over the mean
-    of ``c^2``; 0 for a constant map. Range [-1, 1], near 0 for noise and near 1 for one smooth
+    of ``c^2``; 0 for a constant map. From about -1 to 1: near 0 for noise, near 1 for one smooth
     blob; O(m).
     """
     counted = True if ignored is None else ~ignored

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..containers import AnomalyMaps
 from ..routing import UNKNOWN, DistanceTail, fit_tail
 from .calibration import Judged, ScoreCalibration, fit_calibration
-from .decision import MIN_IMAGES, Decision
+from .decision import MIN_IMAGES, Decision, percent
 from .evidence import Evidence
 
 #: A route with fewer independent images is judged by the statistics of all routes together.
@@ -164,11 +164,11 @@ class LotRates:
     rates: NDArray[np.float64]  # above the threshold of the others, whose bank has none of it
 
     def __str__(self) -> str:
-        worst = self.rates.max()
+        worst, rate = self.rates.max(), np.average(self.rates, weights=self.n_images)
         of_worst = self.n_images[self.rates == worst].max()  # of few images it says little
         return (
-            f"of {len(self.lots)} lots, each left out in turn, {self.rates.mean():.0%} of the good "
-            f"images would be rejected, {worst:.0%} of the worst ({of_worst} images)"
+            f"of {len(self.lots)} lots, each left out in turn, {percent(rate)} of the good "
+            f"images would be rejected, {percent(worst)} of the worst ({of_worst} images)"
         )
 
 

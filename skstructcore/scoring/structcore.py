@@ -65,8 +65,9 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     threshold : {"expected", "guaranteed", "quantile"}, default="expected"
         "expected": `false_alarm_rate` is the expected rate for further images like the training
         images, by a smooth, robust tail of their held-out scores. "guaranteed": the rate is never
-        larger, whatever the distribution; few images can guarantee a large rate only, and less is
-        found. "quantile": of the training scores, as published; promises nothing.
+        larger, whatever the distribution; few images can guarantee a large rate only, and then the
+        threshold is their largest score. "quantile": of the training scores, as published; promises
+        nothing.
     unknown_level : float in (0, 0.5), default=0.005
         With routes: the share of images of known products that may be called unknown.
 

@@ -42,7 +42,7 @@ def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
             continue
         mine = training.take(training.rows_of(route))
         odd = suspects_of(decision.scores, decision.held_out.counts)
-        # Where most images are odd, none is.
+        # Where a third of the images are odd, the test has failed.
         if not 0 < len(odd) < len(mine) // 3:
             continue
         names = [_name_of(mine, i) for i in odd[:_NAMED]]
