@@ -226,7 +226,7 @@ def test_one_odd_image_among_few_fresh_ones_moves_the_threshold_little(n):
         random = np.random.default_rng(seed)
         old, fresh = decide(HeldOut(random.normal(size=200)), 0.05), random.normal(size=n)
         fresh[0] = 6
-        now = _fresh_decision(old, fresh, np.arange(n), 0.0, "expected")
+        now = _fresh_decision(old, fresh, np.arange(n), 0.0)
         thresholds.append(now.threshold - old.threshold)
     assert np.mean(thresholds) < 0.5
 
@@ -237,7 +237,7 @@ def test_a_line_far_off_does_not_reject_all_once_three_images_of_it_are_known(n)
     old = decide(HeldOut(random.normal(size=200)), 0.05)
     for _ in range(30):
         fresh = 8 + random.normal(size=n)
-        now = _fresh_decision(old, fresh, np.arange(n), 0.0, "expected")
+        now = _fresh_decision(old, fresh, np.arange(n), 0.0)
         rates.append(norm.sf(now.threshold - 8))
     assert np.mean(rates) < 0.25  # 100 % by the threshold of before
 
@@ -251,9 +251,7 @@ def test_calibrating_an_unchanged_line_again_and_again_changes_nothing(n):
         random = np.random.default_rng(seed)
         decision = decide(HeldOut(random.normal(size=200)), 0.05)
         for _ in range(40):
-            decision = _fresh_decision(
-                decision, random.normal(size=n), np.arange(n), 0.0, "expected"
-            )
+            decision = _fresh_decision(decision, random.normal(size=n), np.arange(n), 0.0)
         rates.append(norm.sf(decision.threshold))
     assert np.mean(rates) < 0.06
 
@@ -264,7 +262,7 @@ def test_one_more_fresh_image_is_no_jump(shift, scale, weight):
     random = np.random.default_rng(0)
     old, fresh = decide(HeldOut(random.normal(size=200)), 0.05), random.normal(size=50)
     now = [
-        _fresh_decision(old, shift + scale * fresh[:n], np.arange(n), weight, "expected").threshold
+        _fresh_decision(old, shift + scale * fresh[:n], np.arange(n), weight).threshold
         for n in (49, 50)
     ]
     assert abs(now[1] - now[0]) < 0.5  # a fourth of a standard deviation: was 4 and more
@@ -293,7 +291,7 @@ def test_the_interval_holds_the_rate_of_a_line_that_has_changed(n, shift):
     for _ in range(200):
         old = decide(truth.rvs(60, random_state=random), 0.05)
         fresh = shift + truth.rvs(n, random_state=random)
-        now = _fresh_decision(old, fresh, np.arange(n), 0.0, "expected")
+        now = _fresh_decision(old, fresh, np.arange(n), 0.0)
         low, high = now.interval
         held += low <= truth.sf(now.threshold - shift) <= high
     assert held >= 0.9 * 200
@@ -304,12 +302,12 @@ def test_the_interval_is_that_of_fresh_images_and_of_old_ones_at_their_weight():
     old = decide(scores[:60], 0.05)
     fresh = scores[60:], np.arange(3)
     for weight, n_known in ((0.0, 3), (0.5, 33), (1.0, 63)):
-        now = _fresh_decision(old, *fresh, weight, "expected")
+        now = _fresh_decision(old, *fresh, weight)
         assert now.interval == now.tail.interval(now.threshold, n_known)
         assert now.at(0.01).interval == now.tail.interval(now.at(0.01).threshold, n_known)
-    again = _fresh_decision(_fresh_decision(old, *fresh, 0.0, "expected"), *fresh, 1.0, "expected")
+    again = _fresh_decision(_fresh_decision(old, *fresh, 0.0), *fresh, 1.0)
     assert again.held_out.n_known == 6
-    many = _fresh_decision(old, np.arange(50.0), np.arange(50), 0.0, "expected")
+    many = _fresh_decision(old, np.arange(50.0), np.arange(50), 0.0)
     assert many.interval == many.tail.interval(many.threshold, 50)
 
 
@@ -317,7 +315,7 @@ def test_in_sample_scores_at_next_to_no_weight_count_next_to_nothing():
     scores = np.random.default_rng(0).normal(size=220)
     old = decide(HeldOut(scores[:200], in_sample=True), 0.05)
     fresh = 3 + scores[200:], np.arange(20)
-    alone, at_little = (_fresh_decision(old, *fresh, w, "expected") for w in (0.0, 1e-9))
+    alone, at_little = (_fresh_decision(old, *fresh, w) for w in (0.0, 1e-9))
     assert at_little.threshold == pytest.approx(alone.threshold)
     assert at_little.held_out.in_sample
 
@@ -564,14 +562,14 @@ def test_a_lot_among_the_old_images_counts_as_one_where_few_fresh_ones_move_the_
     random = np.random.default_rng(0)
     scores = np.concatenate([random.normal(size=60), 4 + 0.01 * random.normal(size=90)])
     old = decide(HeldOut(scores, np.r_[np.arange(60), np.full(90, 60)]), 0.05)
-    new = _fresh_decision(old, random.normal(size=20), np.arange(20), 0.0, "expected")
+    new = _fresh_decision(old, random.normal(size=20), np.arange(20), 0.0)
     assert new.rejects(random.normal(size=10_000)).mean() < 0.12
 
 
 def test_many_fresh_images_after_few_are_known_of_as_many_as_there_were():
     random = np.random.default_rng(0)
     old = decide(HeldOut(random.normal(size=200)), 0.05)
-    few = _fresh_decision(old, np.array([0.1]), np.zeros(1), 0.0, "expected")
-    many = _fresh_decision(few, random.normal(size=60), np.arange(60), 1.0, "expected")
+    few = _fresh_decision(old, np.array([0.1]), np.zeros(1), 0.0)
+    many = _fresh_decision(few, random.normal(size=60), np.arange(60), 1.0)
     # The one fresh image, and 60 more.
     assert many.held_out.n_known == 61

@@ -81,7 +81,8 @@ def recalibrate(
     images like them (split-conformal). With the rule "expected", n fresh images, fewer than 50,
     move location and spread of the last calibration n / 50 of the way: from 3 images on the
     location, from 10 on the spread at least to within a standard error of the fresh one. In-sample
-    scores are never moved: 5 fresh images or more decide alone, or beside them at `weight_old`.
+    scores are never moved: at least 5 fresh images are needed, which decide alone, or together with
+    the old ones at `weight_old`.
 
     Parameters
     ----------
@@ -163,9 +164,8 @@ def recalibrate(
         now = changed.describe(fresh.maps)
         if scorer.part_decision_ is not None:
             by_part = score_parts(now["p_value"], fresh.good.parts)
-            groups = fresh.table["group"].to_numpy()[by_part["worst"]]
-            old, scores = changed.part_decision_, by_part["anomaly_score"]
-            changed.part_decision_ = _fresh_decision(old, scores, groups, weight_old, old.rule)
+            learned = by_part["anomaly_score"], fresh.table["group"][by_part["worst"]]
+            changed.part_decision_ = _fresh_decision(changed.part_decision_, *learned, weight_old)
         decisions = _decisions(fresh, now["is_anomalous"])
     changed.recalibration_ = Recalibration(_thresholds(scorer, changed, decisions), decisions)
     _logger.info("Recalibrated:\n%s", changed.recalibration_.thresholds)
@@ -193,15 +193,17 @@ def _calibrate(scorer, fresh, weight_old):
 def _with_scores(calibration, fresh, weight_old):
     """The same statistics, with decisions learned from the scores of fresh images."""
     old, base, groups = calibration.decision, calibration.base_decision, fresh["group"]
-    decision = _fresh_decision(old, fresh["raw_score"], groups, weight_old, old.rule)
-    base = _fresh_decision(base, fresh["base"], groups, weight_old, old.rule, decide_by_base)
+    decision = _fresh_decision(old, fresh["raw_score"], groups, weight_old)
+    by_base = {"rule": old.rule, "learn": decide_by_base}
+    base = _fresh_decision(base, fresh["base"], groups, weight_old, **by_base)
     return replace(calibration, decision=decision, base_decision=base)
 
 
-def _fresh_decision(old, scores, groups, weight_old, rule, learn=decide):
+def _fresh_decision(old, scores, groups, weight_old, *, rule=None, learn=decide):
     """A decision by fresh scores; at a weight, or where they are few, by old ones too."""
-    # A plain quantile of a few fresh scores promises nothing.
-    rule = "guaranteed" if rule == "quantile" else rule
+    rule = rule or old.rule
+    if rule == "quantile":  # that of a few fresh scores promises nothing
+        rule = "guaranteed"
     groups = np.unique(groups, return_inverse=True)[1]
     held_out, known = HeldOut(np.asarray(scores), groups, fresh=1.0), old.held_out
     is_few = held_out.n_independent < _ENOUGH
@@ -233,7 +235,7 @@ def _moved(old, fresh, weight):
 
     Of n fresh scores, fewer than 50, location and logarithm of the spread move n / 50 of the way,
     or to within a standard error of theirs where that is more (a limited translation, Efron and
-    Morris 1972); but no farther than where old scores lead that count `weight` each.
+    Morris 1972); but never farther than n fresh images beside old ones of that `weight` would pull.
     """
     n, n_old = fresh.n_independent, float(old.counts.sum())
     (location, spread), (new_location, new_spread) = map(_middle, (old, fresh))
