@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._utils.computing import find_device
+from .._utils.copies import with_attributes
 from .._utils.rows import counted_rows
 from .._utils.typing import NDArray
 from ..containers import TrainingImages
@@ -20,13 +20,6 @@ from .build import join_routes, select_bank
 from .coreset_bank import CoresetBank
 from .dependence import find_groups_of_routes
 from .training import GoodImages, recognised
-
-
-def with_learned(estimator: Any, **attributes: Any) -> Any:
-    """A copy of a fitted estimator with other learned attributes."""
-    changed = copy.copy(estimator)
-    vars(changed).update(attributes)
-    return changed
 
 
 def find_new_groups(
@@ -66,7 +59,7 @@ def grown_bank(
     table = TrainingImages(groups, routes, parts=good.parts, pooled=pooled, places=good.places)
     table = recognised(table, good.X, first=bank.images_.n_given)
     table = replace(bank.images_, lots=None).join(table)  # lots are not known of new images
-    changed = with_learned(bank, bank_=old.join(new), images_=table, radius_=np.array(radius))
+    changed = with_attributes(bank, bank_=old.join(new), images_=table, radius_=np.array(radius))
     return _with_profiles(changed, bank, [values[routes == route] for route in range(len(radius))])
 
 
@@ -99,7 +92,7 @@ def bank_without(bank: CoresetBank, is_gone: NDArray[np.bool_]) -> CoresetBank:
             # A patch within the radius of an entry that goes is this much farther from the rest.
             radius[route] += NeighborIndex(left).query(gone)[0].max() ** 0.5
     table = bank.images_.forget(is_gone)
-    changed = with_learned(bank, bank_=old.take(kept), images_=table, radius_=radius)
+    changed = with_attributes(bank, bank_=old.take(kept), images_=table, radius_=radius)
     return _with_profiles(changed, bank)
 
 
@@ -119,7 +112,7 @@ def bank_with_route(bank: CoresetBank, other: CoresetBank) -> CoresetBank:
         routes=np.full(len(other.images_), len(bank.bank_.route_names)),
         lots=None,
     )
-    return with_learned(
+    return with_attributes(
         bank,
         bank_=bank.bank_.join(new),
         images_=replace(bank.images_, lots=None).join(table),
@@ -134,7 +127,7 @@ def bank_without_route(bank: CoresetBank, gone: int) -> CoresetBank:
     kept = np.delete(np.arange(len(bank.radius_)), gone)
     numbered_on = np.where(routes == gone, -1, np.searchsorted(kept, routes))
     others = bank.dependence_ and {key: d for key, d in bank.dependence_.items() if key != name}
-    return with_learned(
+    return with_attributes(
         bank,
         bank_=bank.bank_.select(*kept.tolist()),
         images_=replace(bank.images_.forget(routes == gone), routes=numbered_on),
@@ -154,4 +147,4 @@ def _with_profiles(changed, bank, new_values=None):
             rows = np.concatenate([rows, counted_rows(new_values[route])[0]])
         mine = table.is_there & ~table.left_out & (table.routes == route)
         profiles[route] = fit_profile(table.pooled[mine].astype(np.float64), rows)
-    return with_learned(changed, bank_=replace(changed.bank_, profiles=tuple(profiles)))
+    return with_attributes(changed, bank_=replace(changed.bank_, profiles=tuple(profiles)))

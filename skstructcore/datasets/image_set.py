@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 import os
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._utils.copies import with_attributes
 from .._utils.validation import check_per_image
 from ..images.image_list import Annotations, StrPath, as_images
 from ..images.labels import GOOD, defect_types
@@ -135,11 +135,8 @@ class ImageSet:
             return self.paths[index]
         if index.ndim > 1:
             raise IndexError(f"an ImageSet has one axis, got the index {key!r}")
-        chosen = copy.copy(self)
-        chosen.paths = [self.paths[i] for i in index]
-        chosen.masks = [self.masks[i] for i in index]
-        chosen.annotations = self.annotations[index]
-        return chosen
+        paths, masks = ([column[i] for i in index] for column in (self.paths, self.masks))
+        return with_attributes(self, paths=paths, masks=masks, annotations=self.annotations[index])
 
     def __repr__(self) -> str:
         good = int(np.sum(self.y == GOOD))

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils.copies import with_attributes
 from .._utils.rows import ContainerOutputMixin, LazyRows, image_key, materialize
 from .._utils.typing import Self
 from ..images.geometry import Geometry
@@ -80,7 +81,7 @@ class LazyFeatures(LazyRows):
         if isinstance(index, (int, np.integer)):
             return np.asarray(self[[index]])[0]
         categories = None if self.categories is None else self.categories[index]
-        return self._changed(images=self.images[index], categories=categories)
+        return with_attributes(self, images=self.images[index], categories=categories)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return self.iter_batches()
@@ -132,7 +133,9 @@ class LazyFeatures(LazyRows):
 
         It takes an array `(n_in_batch, height, width, n)` and returns one with `n_features` last.
         """
-        return self._changed(functions=(*self.functions, function), n_features=int(n_features))
+        return with_attributes(
+            self, functions=(*self.functions, function), n_features=int(n_features)
+        )
 
     def showing(self, categories: ArrayLike | None) -> LazyFeatures:
         """The same features, for images of these categories, one an image.
@@ -152,12 +155,7 @@ class LazyFeatures(LazyRows):
         if unknown:  # no error: `add_category` comes with the images of one category
             _logger.warning("ignore has regions of %s, of which there is no image", unknown)
         picture.check_ignored(self.images, self.backbone.grid_shape_, categories)
-        return self._changed(categories=categories)
-
-    def _changed(self, **changes):
-        changed = copy.copy(self)
-        vars(changed).update(changes)
-        return changed
+        return with_attributes(self, categories=categories)
 
     def memory(self, **changes: int) -> tuple[int, int, int]:
         """See `extraction_memory`; `changes` are other parameters: `batch_size` or `n_jobs`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import logging
 import os
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .._utils.columns import take_rows
+from .._utils.copies import with_attributes
 from .._utils.files import StrPath
 from .._utils.validation import check_number
 from .decoding import check_array, pages_of
@@ -138,8 +138,7 @@ def as_images(
     max_pixels = getattr(X, "max_pixels", None) if max_pixels is None else max_pixels
     if max_pixels != images.max_pixels:
         check_number(max_pixels, "max_pixels", 1, closed="left", type=Integral)
-        images = copy.copy(images)
-        images.max_pixels = max_pixels
+        images = with_attributes(images, max_pixels=max_pixels)
     images = images if pages is None else _with_pages(images, pages)
     return images if views is None else _with_views(images, views)
 
@@ -274,17 +273,13 @@ class ImageList:
     def __getitem__(self, index: int | slice | Sequence[int] | NDArray[Any]) -> ImageList:
         """The images at `index` (an int, a slice, integers or a mask), as an ImageList."""
         rows = np.atleast_1d(np.arange(len(self))[index]).tolist()
-        chosen = copy.copy(self)
-        chosen.items = [self.items[i] for i in rows]
-        chosen.positions = [self.positions[i] for i in rows]
-        chosen.annotations = self.annotations[rows]
-        return chosen
+        items, positions = ([column[i] for i in rows] for column in (self.items, self.positions))
+        annotations = self.annotations[rows]
+        return with_attributes(self, items=items, positions=positions, annotations=annotations)
 
     def seen_through(self, intensity: Intensity | None) -> ImageList:
         """The same images, for people to look at as a model sees them; None: each by itself."""
-        seen = copy.copy(self)
-        seen.intensity = intensity
-        return seen
+        return with_attributes(self, intensity=intensity)
 
     def file_names(self, first: int = 0) -> list[str]:
         """What tables call each image: its path, or "image <position>", counted from `first`."""

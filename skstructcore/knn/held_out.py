@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._utils.copies import with_attributes
 from .._utils.typing import NDArray
 from ..bank.build import select_bank
-from ..bank.growth import with_learned
 from ..bank.training import with_lots_as_groups
 from ..containers import AnomalyMaps, MemoryBank, Patches, TrainingImages
 from .search import BankSearch, score_held_out, score_patches
@@ -145,7 +145,7 @@ def grown_scorer(knn: RoutedKNNScorer, patches: Patches) -> tuple[RoutedKNNScore
     search = knn.search_.of(patches.bank)
     if knn.expectations_ is None:
         maps = score_patches(search, patches, own_routes=patches.routes)
-        return with_learned(knn, search_=search), maps
+        return with_attributes(knn, search_=search), maps
     is_old = patches.bank.image_index < patches.image_index.min()
     before = []
     for old, rows in zip(knn.expectations_, search.rows, strict=True):
@@ -154,7 +154,7 @@ def grown_scorer(knn: RoutedKNNScorer, patches: Patches) -> tuple[RoutedKNNScore
         before.append(DistanceExpectation.of_sums(sums, old.floor))
     scored = score_held_out(search, patches)
     maps, expectations = _learn(search, *scored, extend_expectation, before)
-    return with_learned(knn, search_=search, expectations_=expectations), maps
+    return with_attributes(knn, search_=search, expectations_=expectations), maps
 
 
 def scorer_without(
@@ -183,7 +183,7 @@ def scorer_without(
             )
             for route, (rows, lesson) in enumerate(zip(search.rows, lessons, strict=True))
         )
-    return with_learned(knn, search_=left, expectations_=expectations)
+    return with_attributes(knn, search_=left, expectations_=expectations)
 
 
 def _is_exact(knn, table, is_gone, route):

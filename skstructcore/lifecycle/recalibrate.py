@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 
 from .._utils.columns import join_rows
+from .._utils.copies import with_attributes
 from .._utils.validation import check_number
 from .._utils.warning import renamed, warn_user
 from ..bank.training import is_auto
@@ -153,8 +153,8 @@ def recalibrate(
             raise ValueError(
                 "groups, categories, parts and weight_old are about fresh images: give these too."
             )
-    changed = copy.copy(scorer) if rate is None else scorer.at(rate)
-    changed.lots_ = None  # what was measured of lots is of the thresholds before
+    # What was measured of lots is of the thresholds before.
+    changed = with_attributes(scorer if rate is None else scorer.at(rate), lots_=None)
     decisions = pd.DataFrame(columns=_DECISIONS)
     if images is not None:
         if any(decision.rule == "quantile" for decision in scorer.routes_.decisions.values()):

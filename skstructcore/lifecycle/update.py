@@ -12,15 +12,10 @@ from scipy.stats import binomtest
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
+from .._utils.copies import with_attributes
 from .._utils.rows import materialize
 from .._utils.warning import warn_user
-from ..bank.growth import (
-    bank_with_route,
-    bank_without,
-    bank_without_route,
-    grown_bank,
-    with_learned,
-)
+from ..bank.growth import bank_with_route, bank_without, bank_without_route, grown_bank
 from ..bank.training import digests_of, names_of
 from ..containers import Patches
 from ..images.image_list import ImagesLike
@@ -308,7 +303,9 @@ def add_category(
 
     grown = bank_with_route(bank, alone)
     expectations = knn.expectations_ and knn.expectations_ + new_knn.expectations_
-    grown_knn = with_learned(knn, search_=knn.search_.of(grown.bank_), expectations_=expectations)
+    grown_knn = with_attributes(
+        knn, search_=knn.search_.of(grown.bank_), expectations_=expectations
+    )
     places = len(bank.images_) + training.image_index
     training = scorer.training_.join(replace(training, image_index=places))
     return _retrained(pipe, grown, grown_knn, training, {**scorer.routes_, name: route})
@@ -359,7 +356,7 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
     gone, expectations = names.index(name), knn.expectations_
     expectations = expectations and expectations[:gone] + expectations[gone + 1 :]
     bank = bank_without_route(bank, gone)
-    knn = with_learned(knn, search_=knn.search_.of(bank.bank_), expectations_=expectations)
+    knn = with_attributes(knn, search_=knn.search_.of(bank.bank_), expectations_=expectations)
     routes = {key: route for key, route in scorer.routes_.items() if key != name}
     training = scorer.training_.take(scorer.training_.route != name)
     return _retrained(pipe, bank, knn, training, routes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils.copies import with_attributes
 from .._utils.rows import LazyRows
 from ..bank.coreset_bank import CoresetBank
 from ..containers import AnomalyMaps
@@ -44,10 +44,9 @@ def fitted_steps(pipe: Pipeline) -> tuple[CoresetBank, RoutedKNNScorer, StructCo
 
 def with_steps(pipe: Pipeline, *last: Any) -> Pipeline:
     """Return a pipeline with other last steps; all before them are shared."""
-    changed = copy.copy(pipe)
     names = [name for name, _ in pipe.steps[-len(last) :]]
-    changed.steps = [*pipe.steps[: -len(last)], *zip(names, last, strict=True)]
-    return changed
+    steps = [*pipe.steps[: -len(last)], *zip(names, last, strict=True)]
+    return with_attributes(pipe, steps=steps)
 
 
 def intensity_of(pipe: Any, *, channels: bool = True) -> Intensity | None:

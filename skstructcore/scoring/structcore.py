@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_con
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils.copies import with_attributes
 from .._utils.rows import ContainerOutputMixin
 from .._utils.typing import ArrayLike, NDArray, Self
 from .._utils.warning import warn_user
@@ -210,8 +210,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         self, training: Evidence, routes: Mapping[str, RouteCalibration] | None = None
     ) -> Self:
         """Return a copy with other training images, of which `routes` may be known already."""
-        changed = copy.copy(self)
-        changed.training_, changed.lots_ = training, None
+        changed = with_attributes(self, training_=training, lots_=None)
         vars(changed).pop("recalibration_", None)
         if routes is None:
             return changed.calibrate()
@@ -223,8 +222,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     def at(self, rate: float) -> Self:
         """Return a copy with the thresholds of another false-alarm rate, on all routes."""
-        changed = copy.copy(self)
-        changed.false_alarm_rate, changed.quantile, changed.lots_ = rate, None, None
+        changed = with_attributes(self, false_alarm_rate=rate, quantile=None, lots_=None)
         changed.calibration_, changed.routes_ = self.calibration_.at(rate), self.routes_.at(rate)
         changed.part_decision_ = self.part_decision_ and self.part_decision_.at(rate)
         return changed

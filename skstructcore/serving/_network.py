@@ -1,6 +1,5 @@
 """The frozen networks alone, from levels to patch features, as torch traces them for ONNX."""
 
-import copy
 import io
 import warnings
 
@@ -9,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .._utils.copies import with_attributes
 from ..images.geometry import resize_matrix
 from .exported import ExportError
 
@@ -52,8 +52,7 @@ class _Networks(nn.Module):
 
 def _eager(features):
     """The network of one estimator, in a form that can be traced, and the tiles that it sees."""
-    features = copy.copy(features)
-    features.device, features.dtype = "cpu", "float32"
+    features = with_attributes(features, device="cpu", dtype="float32")
     network = features.network().eager
     network.on_black(*features.picture_.network_size)  # what it keeps for this size is not traced
     return network, features.tiling
