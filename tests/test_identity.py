@@ -191,6 +191,20 @@ def test_plain_attributes_are_told_as_ever():
     ]
 
 
+def test_objects_that_answer_to_no_name_or_are_not_there_yet_are_no_error():
+    class Lookup:
+        def __getattr__(self, name):
+            raise KeyError(name)
+
+    def later(x):
+        return absent(x)
+
+    if Lookup is None:
+        absent = F.relu
+    assert module_checksum(Scaled(Lookup())) == module_checksum(Scaled(Lookup()))
+    assert module_checksum(Scaled(later)) != module_checksum(Scaled(F.relu))
+
+
 def test_settings_that_hold_themselves_have_a_checksum():
     settings = SimpleNamespace(act=F.relu)
     settings.parent = settings

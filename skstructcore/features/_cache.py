@@ -125,8 +125,6 @@ def prune_cache(
     for name, value in (("max_bytes", max_bytes), ("max_age", max_age)):
         if value is not None:
             check_number(value, name, 0, closed="left")
-    if max_bytes is None and max_age is None:
-        return 0, 0
     files = sorted(_files(location), key=lambda file: _last_use(file[1]))
     left = sum(status.st_size for _, status in files)
     oldest = -math.inf if max_age is None else time.time() - 86400 * max_age

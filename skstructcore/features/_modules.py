@@ -10,7 +10,7 @@ import sys
 from collections.abc import Hashable
 from numbers import Number
 from pathlib import Path
-from types import CodeType, SimpleNamespace
+from types import CellType, CodeType, SimpleNamespace
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
@@ -150,8 +150,7 @@ def _set_later(cls):
 
 
 def _is_function(value):
-    name = getattr(value, "__qualname__", None)  # an object may answer to all names
-    return isinstance(name, str) or isinstance(value, functools.partial)
+    return inspect.isroutine(value) or isinstance(value, type | functools.partial)
 
 
 def _plain(value, around=()):
@@ -179,17 +178,18 @@ def _parts(value):
     if isinstance(value, functools.partial):
         return [value.func, value.args, *value.keywords.items()]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        return [(f.name, getattr(value, f.name, None)) for f in dataclasses.fields(value)]
     if isinstance(value, SimpleNamespace | argparse.Namespace):
         return sorted(vars(value).items())
     if not _is_function(value):
         return []
     function = inspect.unwrap(value)
     code, module = _code(function), getattr(function, "__module__", None) or ""
-    is_own = code is not None and module.split(".")[0] != "torch"
-    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-    defaults = [getattr(function, name, None) for name in ("__defaults__", "__kwdefaults__")]
-    return [value.__qualname__, _source(code) if is_own else module, *defaults, *cells]
+    source = module if code is None or module.split(".")[0] == "torch" else _source(code)
+    names = ("__qualname__", "__defaults__", "__kwdefaults__")
+    cells = getattr(function, "__closure__", None) or ()
+    filled = [cell.cell_contents for cell in cells if cell != CellType()]
+    return [source, *(getattr(function, name, None) for name in names), *filled]
 
 
 @functools.lru_cache(1024)

@@ -163,10 +163,7 @@ class DinoFeatures(PatchFeatures):
                     "Change model or weights."
                 )
         if max(network.blocks) > n_blocks:
-            raise ValueError(
-                f"layers={self.layers!r}: the model has the blocks 1 to {n_blocks}, there is no "
-                f"block {max(network.blocks)}."
-            )
+            raise ValueError(f"layers={self.layers!r}: the model has the blocks 1 to {n_blocks}.")
         return network
 
     def _network_recipe(self):

@@ -37,14 +37,8 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
 
     Attributes
     ----------
-    grid_shape_ : tuple of (int, int)
-        Height and width of the finest grid.
-    n_features_out_ : int
-        Features of each patch, of all networks.
-    model_checksum_ : str
-        Digest of the checksums of all weights.
-    model_source_ : str
-        Where the weights came from.
+    grid_shape_, n_features_out_, picture_, model_checksum_, model_source_ : see `ConvFeatures`
+        The finest grid, the picture of the first, and the others of all networks together.
 
     See Also
     --------

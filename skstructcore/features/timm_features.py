@@ -175,9 +175,7 @@ class TimmFeatures(PatchFeatures):
                 f"weights must say where those of {self.model} are: a path (*.safetensors, *.pth) "
                 'or "hub", from where timm then downloads them.'
             )
-        if self.weights == "hub":
-            return None
-        return find_path(self.weights, "file")
+        return None if self.weights == "hub" else find_path(self.weights, "file")
 
 
 @functools.lru_cache(2)
