@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from ._output import Refused, say
+from ._output import Refused, check_apart, say
 
 
 class Sources(NamedTuple):
@@ -18,11 +18,16 @@ class Sources(NamedTuple):
     paths: tuple[Path, ...]
     reading: dict[str, Any]
 
-    def rows(self, good, split):
-        """A row an image, page or view; no image is decoded."""
-        from ..datasets.sources import SourceOptions, find_rows
+    def rows(self, good, split, categories=None):
+        """A row an image, page or view; no image is decoded, and none of them may be an output."""
+        from ..datasets.sources import SourceOptions, find_rows, texts_of
+        from ..images.files import split_name
 
-        return find_rows(self.paths, SourceOptions(good, split, **self.reading))
+        rows = find_rows(self.paths, SourceOptions(good, split, categories, **self.reading))
+        names = [str(name) for row in rows for name in (row.file, row.mask) if name]
+        texts = [text for source in self.paths for text in texts_of(str(source))]
+        check_apart(self.paths, [*(split_name(name).path for name in names), *texts])
+        return rows
 
     def all_of(self, rows, **options):
         """The images of rows; without other options each is decoded, and can be read."""
@@ -30,12 +35,11 @@ class Sources(NamedTuple):
 
         return load_rows(rows, self.paths, max_pixels=self.reading["max_pixels"], **options)
 
-    def load(self, check=None, **options):
+    def load(self, good, groups, categories=None, check=None):
         """Images to learn from, good without a label; None leaves it to the model to read them."""
-        from ..datasets import load_images
         from ..images.labels import GOOD
 
-        images = load_images(*self.paths, check=check, **options, **self.reading)
+        images = self.all_of(self.rows(good, "train", categories), groups=groups, check=check)
         defects = images.y[images.y != GOOD]
         if len(defects):
             say(f"{len(defects)} images are of defects ({few(defects)}): left out.")

@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from .._utils.files import check_writable
 from .._utils.versions import import_extra
 from ._inputs import ModelFile, Sources, make_pipeline
-from ._output import Refused
+from ._output import Refused, check_output, claim
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FOLDER_THAT_IS_THERE = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -24,48 +23,24 @@ BOX = "LEFT,TOP,RIGHT,BOTTOM"  # in pixels, or as shares from 0 to 1
 class Output(click.Path):
     """A file that a command writes, and that can be written; see `check_output`."""
 
-    def __init__(self, *, text: bool = True) -> None:
+    def __init__(self, kind: str = "a text file") -> None:
         super().__init__(dir_okay=False, path_type=Path)
-        self.text = text
+        self.kind = kind
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
         path = super().convert(value, param, ctx)
-        check_output(path, text=self.text)
-        return _claim(ctx, param, path)
+        check_output(path, param.opts[0], self.kind)
+        return path
 
 
 def _claim(context, parameter, path):
-    """Callback of what is written: no other option of the command may write there."""
     if path is not None:
-        first = context.meta.setdefault("outputs", {}).setdefault(path.resolve(), parameter)
-        if first is not parameter:
-            raise click.BadParameter(f"{first.opts[0]} writes {str(path)!r} too: name two files")
+        claim(path, parameter.opts[0])
     return path
 
 
 # An option for a folder of files, one an image.
 folder_of_files = functools.partial(click.option, type=FOLDER, callback=_claim)
-
-
-def check_output(path: Path, *, text: bool = True) -> None:
-    """Refuse, before the work, a file that cannot be written, or is of another kind.
-
-    A table, a page or a state is text; a model is not.
-    """
-    check_writable(path)
-    if not path.exists():
-        return
-    from ..images.files import IMAGE_SUFFIXES
-
-    with open(path, "rb") as file:
-        start = file.read(4096)
-    is_text = b"\0" not in start
-    if start and (is_text != text or path.suffix.lower() in IMAGE_SUFFIXES):
-        wanted = "a text file" if text else "a model"
-        raise Refused(
-            f"{str(path)!r} is there and is not {wanted}: it is not replaced. Choose another name, "
-            "or delete it."
-        )
 
 
 def _literal(text):
@@ -165,10 +140,10 @@ model = _all(_saved_model, weights, trust)
 structcore_model = _all(_saved_model, weights)  # not one of joblib
 
 
-def new_model(text: str, *, aliases: tuple[str, ...] = ()) -> Callable:
+def new_model(text: str, *, aliases: tuple[str, ...] = (), kind: str = "a model") -> Callable:
     """Option ``--output`` for the file of a model that a command writes."""
-    file = Output(text=False)
-    return click.option("output", "--output", "-o", *aliases, required=True, type=file, help=text)
+    names = "--output", "-o", *aliases
+    return click.option("output", *names, required=True, type=Output(kind), help=text)
 
 
 def is_given(*names: str) -> bool:

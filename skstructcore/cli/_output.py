@@ -2,12 +2,14 @@
 
 import json
 import math
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .._utils.files import atomic_file, escape_name
+from .._utils.files import atomic_file, check_writable, escape_name
 
 # Heavy imports are inside functions, so that --help answers at once.
 
@@ -23,6 +25,52 @@ class Refused(click.ClickException):
     """Wrong input, as a message instead of a traceback."""
 
     exit_code = USAGE
+
+
+#: How files begin that a command may replace, by what it writes.
+_BEGINS = {
+    "a text file": lambda start: b"\0" not in start,
+    "a model": lambda start: start[8:].startswith(b'{"__metadata__": {'),
+    "an ONNX file": lambda start: start.startswith(b"\x08"),
+}
+
+
+def check_output(path: Path, option: str, kind: str = "a text file") -> None:
+    """Refuse, before the work, a file that cannot be written, is of another kind, or is claimed."""
+    claim(check_writable(path), option)
+    if not path.exists():
+        return
+    from ..images.files import is_named_as_image
+
+    with open(path, "rb") as file:
+        start = file.read(4096)
+    if start and (is_named_as_image(path) or not _BEGINS[kind](start)):
+        raise Refused(
+            f"{str(path)!r} is there and is not {kind}: it is not replaced. Choose another name, "
+            "or delete it."
+        )
+
+
+def claim(path: Path, option: str) -> None:
+    """Refuse a place where another option of the command at work writes."""
+    outputs = click.get_current_context().meta.setdefault("outputs", {})
+    first = outputs.setdefault(os.path.realpath(path), option)
+    if first != option:
+        raise click.UsageError(f"{first} writes {str(path)!r} too: name two files for {option}")
+
+
+def check_apart(sources: Iterable[Path], files: Iterable[str]) -> None:
+    """Refuse an output that is one of the `files` that are read, or an image in a source."""
+    outputs = click.get_current_context().meta.get("outputs", {})
+    there = {place: option for place, option in outputs.items() if os.path.exists(place)}
+    read = there and there.keys() & set(map(os.path.realpath, files))
+    for place in read:
+        raise click.UsageError(f"{there[place]} {place!r} is read: choose another name")
+    from ..images.files import is_named_as_image
+
+    for place in filter(is_named_as_image, map(Path, outputs)):
+        if any(place.is_relative_to(os.path.realpath(s)) for s in sources if s.is_dir()):
+            raise click.UsageError(f"{outputs[str(place)]} {str(place)!r} lies among the images")
 
 
 def say(text: str) -> None:

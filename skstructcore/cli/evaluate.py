@@ -8,7 +8,20 @@ import click
 from .._utils.files import check_writable, write_text
 from . import _options as option
 from ._inputs import ModelFile, parts_of
-from ._output import Refused, answer, save_model, save_picture, say, table_text
+from ._output import Refused, answer, claim, save_model, save_picture, say, table_text
+
+
+def _to_picture(context, parameter, path):
+    """Callback of a file that a figure can be written to."""
+    if path is None:
+        return None
+    claim(check_writable(path), "--picture")
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    types = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix[1:].lower() not in types:
+        raise click.UsageError(f"--picture {str(path)!r}: its suffix is none of {', '.join(types)}")
+    return path
 
 
 @click.command(epilog=option.WHAT_IMAGES_ARE)
@@ -26,9 +39,10 @@ from ._output import Refused, answer, save_model, save_picture, say, table_text
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=_to_picture,
     help="Write a picture of the worst and best cases.",
 )
-@click.option("--model", type=option.Output(text=False), help="Save the fitted model.")
+@click.option("--model", type=option.Output("a model"), help="Save the fitted model.")
 @option.json
 def evaluate(images, train, good, false_alarm_rate, make_pipe, parts, csv, picture, model, as_json):
     """Test on IMAGES with labels, and print a table with a row for each type of defect.
@@ -49,8 +63,6 @@ def evaluate(images, train, good, false_alarm_rate, make_pipe, parts, csv, pictu
     skstructcore evaluate line3.structcore line3/labelled/test
     skstructcore evaluate line4 --train line3/OK --false-alarms 0.05
     """
-    if picture:
-        _check_picture(picture, (*images.paths, *train))
     from ..display import AnomalyMapDisplay
     from ..evaluation.single import evaluate as evaluate_one
     from ..images.files import is_named_as_image
@@ -201,14 +213,3 @@ def _to_fit_and_test(images, train, good, parts):
         f"{len(left) - n_good} defects are tested."
     )
     return trained, tested[left]
-
-
-def _check_picture(path, images):
-    place = check_writable(path)
-    if any(source.is_dir() and place.is_relative_to(source.resolve()) for source in images):
-        raise click.UsageError(f"--picture {str(path)!r} lies among the images")
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    types = sorted(FigureCanvasBase.get_supported_filetypes())
-    if path.suffix[1:].lower() not in types:
-        raise click.UsageError(f"--picture {str(path)!r}: its suffix is none of {', '.join(types)}")

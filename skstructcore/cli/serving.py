@@ -12,7 +12,7 @@ from ._output import Refused, answer, say
 
 @click.command(epilog=option.WHAT_IMAGES_ARE)
 @option.model
-@option.new_model("Write the ONNX file there.")
+@option.new_model("Write the ONNX file there.", kind="an ONNX file")
 @click.option(
     "--check",
     multiple=True,

@@ -234,7 +234,8 @@ def _pages_of(row, options):
 def _rows_of(source: str, options: SourceOptions) -> list[ImageRow]:
     path = Path(source)
     if source.startswith("@"):
-        return [row for line in _lines(source[1:]) for row in _rows_of(line, options)]
+        lines = [line for line in _lines(source[1:]) if not line.startswith("@")]
+        return [row for line in lines for row in _rows_of(line, options)]
     if path.is_dir():
         layout = layout_or_none(path)
         return _from_folder(path, options) if layout is None else _from_layout(layout, options)
@@ -244,6 +245,12 @@ def _rows_of(source: str, options: SourceOptions) -> list[ImageRow]:
     if not is_page and not os.path.lexists(path) and glob.has_magic(source):
         return _from_pattern(path, options)
     return [ImageRow(source, *folder_labels(path.parent, [path], options.good))]
+
+
+def texts_of(source: str) -> list[str]:
+    """The list or table that a source is, if it is one, and what is named in a list."""
+    lines = _lines(source[1:]) if source.startswith("@") else ()
+    return [name.removeprefix("@") for name in (source, *lines)]
 
 
 def _from_pattern(pattern, options):
@@ -266,7 +273,7 @@ def _from_pattern(pattern, options):
 
 
 def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
-    """What a list names, and the lists in it do."""
+    """What a list names: lists in it, as ``@name``, and then what these name."""
     path = Path(name)
     if path in within:
         raise DatasetError(name, ["the list names itself"])
@@ -277,7 +284,9 @@ def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
         raise DatasetError(name, [f"the list cannot be read: {reason}"]) from error
     for line in map(str.strip, lines):
         if line.startswith("@"):
-            yield from _lines(resolve_name(path, line[1:]), (*within, path))
+            nested = resolve_name(path, line[1:])
+            yield f"@{nested}"
+            yield from _lines(nested, (*within, path))
         elif line and not line.startswith("#"):
             yield resolve_name(path, line)
 

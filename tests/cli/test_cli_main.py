@@ -158,6 +158,59 @@ def test_outputs_replace_no_file_of_another_kind(root, good, model, tmp_path):
         assert {path: path.read_bytes() for path in before} == before
 
 
+def test_outputs_replace_nothing_that_is_read(model, lines):
+    (lines / "list.txt").write_text("line3/OK\n@more.txt\n")
+    (lines / "more.txt").write_text("all.csv\n")
+    (lines / "link.csv").symlink_to("all.csv")
+    for command in (
+        "score MODEL all.csv --csv all.csv",
+        "score MODEL all.csv --csv link.csv",
+        "score MODEL @list.txt --csv list.txt",
+        "score MODEL @list.txt --csv more.txt",
+        "score MODEL @list.txt --csv all.csv",
+        "report MODEL all.csv -o all.csv",
+        "monitor MODEL all.csv --state all.csv",
+        "evaluate MODEL all.csv --csv all.csv",
+        "evaluate MODEL all.csv --picture line3/OK/7.png",
+        "evaluate MODEL all.csv --picture line4/../line3/NG/1.png",
+    ):
+        before = {path: path.read_bytes() for path in lines.rglob("*.*")}
+        result = run(*command.replace("MODEL", str(model)).split())
+        assert result.exit_code == 2, command
+        assert "is read: choose another name" in result.output or "state" in command, result.output
+        assert {path: path.read_bytes() for path in lines.rglob("*.*")} == before
+
+
+def test_outputs_and_what_lies_beside_them_are_different_files(model, lines):
+    for options in (
+        "--csv s.csv --regions s.parts.csv --parts folder",
+        "--csv s.csv --regions s.csv.part",
+    ):
+        result = run("score", model, "line3", *options.split())
+        assert result.exit_code == 2 and "name two files for --csv" in result.output, options
+    (lines / "run_0.05.parts.csv").write_bytes(b"\0")  # the dot of a number begins no suffix
+    result = run("score", model, "line3", "--csv", "run_0.05", "--parts", "folder")
+    assert result.exit_code == 2 and "run_0.05.parts.csv' is there" in result.output
+    result = run("evaluate", model, "line3", "--csv", "e.svg", "--picture", "./e.svg")
+    assert result.exit_code == 2 and "name two files" in result.output
+    assert not [*lines.glob("s.*"), *lines.glob("e.*")]
+
+
+def test_a_model_and_its_export_do_not_replace_each_other(model, good, tmp_path):
+    old = shutil.copy(model, tmp_path / "old.model")
+    assert run("recalibrate", old, "--false-alarms", "0.3", "-o", old).exit_code == 0
+    onnx = tmp_path / "m.onnx"
+    onnx.write_bytes(b"\x08\x08\x12\x00")
+    for command in (
+        ["recalibrate", old, "--false-alarms", "0.3", "-o", onnx],
+        ["export", old, "--check", good, "-o", old],
+    ):
+        before = command[-1].read_bytes()
+        result = run(*command)
+        assert result.exit_code == 2 and "is there and is not a" in result.output, result.output
+        assert command[-1].read_bytes() == before
+
+
 @pytest.mark.slow
 def test_the_command_line_works_without_docstrings(root, model):
     command = ["score", str(model), str(root / "bolt/test/good/0.png"), "--json"]
