@@ -6,7 +6,6 @@ import copy
 import difflib
 import functools
 import json
-import math
 import os
 import re
 import sys
@@ -115,12 +114,8 @@ class TimmFeatures(PatchFeatures):
     def _side_step(self):
         """32, which suits nearly all networks, or a patch size that does not go into it, as 14."""
         named = re.search(r"patch(\d+)", self.model)
-        patch_size = (self.model_params or {}).get("patch_size", int(named[1]) if named else 1)
-        try:
-            step = math.lcm(*[patch_size] if isinstance(patch_size, Integral) else patch_size)
-        except TypeError:  # of which timm says what it must be
-            return 32
-        return step if step and 32 % step else 32
+        side = (self.model_params or {}).get("patch_size", int(named[1]) if named else 32)
+        return side if isinstance(side, Integral) and side > 0 and 32 % side else 32
 
     def _weights(self):
         file = self._file()
