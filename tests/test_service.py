@@ -96,6 +96,9 @@ def test_wrong_bodies_are_answers_not_crashes(client):
     no_image = client.post("/score", files=[("images", ("a.txt", b"hello"))])
     assert no_image.status_code == 422 and "'a.txt'" in no_image.json()["detail"]
     assert client.post("/score").status_code == 422
+    assert client.post("/score", content=b"xx").status_code == 422  # it is no form
+    told = client.get("/openapi.json").json()["paths"]["/score"]["post"]["responses"]
+    assert "broken" in told["400"]["description"] and "form" in told["422"]["description"]
     assert (
         client.post("/score", content=b"\0", headers={"content-type": "text/plain"}).status_code
         == 422
@@ -262,6 +265,18 @@ def test_a_new_model_is_loaded_and_a_damaged_one_is_not(path, pipe, client, capl
     client.app.state.model.refresh()
     answer = client.post("/score", files=files(pictures(1))).json()
     assert answer["model"] != before and answer["threshold"] == -other[-1].offset_
+
+
+def test_a_new_model_has_no_alarms_of_the_old_one(path, client):
+    alarms = client.app.state.model.loaded.monitor.alarms_
+    alarms.append("more rejects")
+    client.post("/score", files=files(pictures(1)))
+    assert "skstructcore_drift_alarms 1.0" in client.get("/metrics").text
+    skstructcore.save(
+        make_structcore("efficientnet_lite0", features__image_size=64).fit(pictures(12, 3)), path
+    )
+    client.app.state.model.refresh()
+    assert "skstructcore_drift_alarms 0.0" in client.get("/metrics").text
 
 
 def test_a_model_that_could_not_be_loaded_is_tried_again_after_a_while(path, monkeypatch):

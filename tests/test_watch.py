@@ -357,9 +357,41 @@ def test_a_table_of_another_model_is_refused_and_a_lost_folder_ends_the_watch(pi
     folder.rmdir()
     with pytest.raises(FileNotFoundError, match="is gone"):
         watched.step()
-    (folder.parent / "out.csv").write_text("a,b\n1,2\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["a,b\n1,2\n", "file,label\n0.png,good\n1.png,bad", "camera 3 was cleaned", "a\nb,c\n1"]
+)
+def test_a_file_that_is_no_table_of_the_model_is_refused_and_keeps_each_byte(pipe, folder, text):
+    (folder.parent / "out.csv").write_text(text)
     with pytest.raises(ValueError, match="other columns"):
         watch(pipe, folder)
+    assert (folder.parent / "out.csv").read_text() == text
+
+
+def test_half_a_header_is_begun_anew(pipe, folder):
+    watch(pipe, folder)
+    header = (folder.parent / "out.csv").read_text()
+    (folder.parent / "out.csv").write_text(header[:20])  # a kill while it was written
+    watch(pipe, folder)
+    assert (folder.parent / "out.csv").read_text() == header
+
+
+def test_messages_have_the_numbers_of_the_table(pipe, folder, monkeypatch):
+    score = skstructcore.serving.watch.score_batch
+
+    def rare(*arguments):
+        rows, maps = score(*arguments)
+        return rows.assign(p_value=3.2e-17), maps
+
+    monkeypatch.setattr("skstructcore.serving.watch.score_batch", rare)
+    put(folder, 1)
+    sent = []
+    watch(pipe, folder, senders=[sent.append]).step()
+    [row] = read_scores((folder.parent / "out.csv").read_bytes()).to_dict("records")
+    assert sent[0]["p_value"] == 3.2e-17 and sent[0]["error"] is None
+    assert sent[0]["anomaly_score"] == row["anomaly_score"]
+    assert json.loads(json.dumps(sent[0])) == sent[0]
 
 
 @contextlib.contextmanager

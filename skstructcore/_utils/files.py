@@ -86,11 +86,16 @@ class Journal:
     def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
 
+    def read(self) -> tuple[bytes, bytes]:
+        """All whole lines, and half a line that comes after these."""
+        text = self.path.read_bytes() if self.path.exists() else b""
+        n_whole = text.rfind(b"\n") + 1
+        return text[:n_whole], text[n_whole:]
+
     def take_up(self) -> bytes:
         """All whole lines; half a line that comes after these is taken away."""
-        text = self.path.read_bytes() if self.path.exists() else b""
-        whole = text[: text.rfind(b"\n") + 1]
-        if len(whole) < len(text):
+        whole, half = self.read()
+        if half:
             os.truncate(self.path, len(whole))
         return whole
 

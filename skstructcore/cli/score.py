@@ -12,18 +12,7 @@ import click
 from .._utils.files import Journal, atomic_file, escape_name, file_digest, write_text
 from . import _options as option
 from ._inputs import parts_of
-from ._output import (
-    EXIT_CODES,
-    REJECTED,
-    UNREADABLE,
-    Refused,
-    answer,
-    as_plain,
-    check_output,
-    claim,
-    say,
-    table_text,
-)
+from ._output import EXIT_CODES, REJECTED, UNREADABLE, Refused, answer, as_plain, say, table_text
 
 # What a terminal shows of a row; the CSV has all columns.
 _SHOWN = ("file", "decision", "anomaly_score", "p_value", "decided_by", "error")
@@ -80,11 +69,11 @@ def score(model, images, csv, regions, parts, false_alarm_rate, exit_code, as_js
     """
     csv_of_parts = None
     if csv:
-        claim(f"{os.path.realpath(csv)}.part", "--csv")
+        option.claim(f"{os.path.realpath(csv)}.part", "--csv")
         if parts:
             stem = csv.stem if csv.suffix.lower() == ".csv" else csv.name
             csv_of_parts = csv.with_name(f"{stem}.parts.csv")
-            check_output(csv_of_parts, "--csv")
+            option.check_output(csv_of_parts, "--csv")
     import pandas as pd
 
     from ..images import as_images

@@ -18,8 +18,7 @@ def traced_network(features: object, size: tuple[int, int], opset: int) -> onnx.
     module = _Networks(features).eval()
     file = io.BytesIO()
     try:
-        # This is the exporter that traces. The newer one cannot follow a forward pass that is ended
-        # at the last layer that is needed.
+        # The newer exporter (dynamo) cannot follow a forward pass that stops early.
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             levels = torch.zeros(1, *size, 3, dtype=torch.uint8)
@@ -41,7 +40,7 @@ class _Networks(nn.Module):
         super().__init__()
         self.grid_shape = tuple(features.grid_shape_)
         self.parts = [_eager(backbone) for backbone in features.backbones]
-        # So that the exporter knows the weights.
+        # Registered, because the exporter writes weights of registered modules only.
         held = (value for network, _ in self.parts for value in vars(network).values())
         self.networks = nn.ModuleList(value for value in held if isinstance(value, nn.Module))
 

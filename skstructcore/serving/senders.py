@@ -26,7 +26,7 @@ class Outbox:
     """Messages to receivers, which may be away: in order, with numbers from 1, and none is lost.
 
     What each has got is counted in a file; a new receiver is taken to have got the first
-    `n_before`. A message is sent again, with the same number, if nobody knows that it came.
+    `n_before`. A message is sent again, with the same number, if its arrival was not confirmed.
     """
 
     def __init__(self, senders: Sequence[Send], path: Path, *, n_before: int) -> None:
@@ -60,7 +60,7 @@ class Outbox:
                     self.counts[receiver] = message["number"]
                     self._keep()
             except OSError as error:
-                _logger.warning("%d messages wait at least: %s", len(waiting), error)
+                _logger.warning("At least %d messages wait: %s", len(waiting), error)
         self.messages = [m for m in self.messages if m["number"] > self.n_sent]
 
     def _keep(self):

@@ -50,10 +50,10 @@ _N_SHOWN = 50
 _POLL_SECONDS = 1.0
 _RETRY_SECONDS = 30.0  # after which a file that could not be loaded is tried again
 _REFUSALS = {
-    400: "The body is no multipart form.",
+    400: "The body is a broken multipart form.",
     401: "No valid bearer token.",
     413: "Too many bytes, pixels or images.",
-    422: "No image can be read, or none was sent.",
+    422: "No image can be read, or none was sent, in a multipart form.",
     429: "Too many requests wait.",
     503: "No model is loaded.",
     504: "It took too long.",
@@ -157,7 +157,8 @@ def make_app(
         What the header ``Authorization: Bearer <token>`` has to say, or a browser as the
         password, with any name; None: anybody may ask.
     max_bytes, max_pixels, max_images : int
-        Of a request, of an image, in a request; more is refused with status 413.
+        Largest body in bytes, largest image in pixels, most images in a request; more is refused
+        with status 413. 64 MiB, 50 million and 64 by default.
     max_queue : int, default=16
         Requests that may wait; more are refused with status 429.
     timeout : float, default=30.0
@@ -222,7 +223,8 @@ class _Service:
         names = ["decision", "route"]
         self._images = Counter("skstructcore_images", "Images that were judged", names, **options)
         self._waiting = Gauge("skstructcore_waiting_requests", "Requests at work", **options)
-        self._alarms = Gauge("skstructcore_drift_alarms", "Drift alarms of this model", **options)
+        alarms = Gauge("skstructcore_drift_alarms", "Drift alarms of this model", **options)
+        alarms.set_function(lambda: len(model.loaded.monitor.alarms_) if model.loaded else 0)
 
     @contextlib.asynccontextmanager
     async def live(self, app):
@@ -256,7 +258,7 @@ class _Service:
         except BaseException:
             self._leave()
             raise
-        job.add_done_callback(self._leave)  # work whose client has given up is still in the queue
+        job.add_done_callback(self._leave)  # work that has begun goes on after a timeout
         try:
             return await asyncio.wait_for(asyncio.wrap_future(job), self.timeout)
         except ImageReadError as error:
@@ -265,10 +267,9 @@ class _Service:
             raise HTTPException(504, f"No answer within {self.timeout:g} seconds.") from None
 
     def _judge(self, began, loaded, contents, names):
-        """Judge, and count: a request that timed out is judged all the same."""
+        """Judge, and count: also for a request that times out meanwhile, but not before."""
         answer, thumbnails = judge(loaded, contents, names, *self.limits)
         self._seconds.observe(time.perf_counter() - began)
-        self._alarms.set(len(loaded.monitor.alarms_))
         when = time.strftime("%H:%M:%S")
         for image, thumbnail in zip(answer.images, thumbnails, strict=True):
             self._images.labels(image.decision, image.route or "").inc()

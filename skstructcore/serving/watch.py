@@ -1,10 +1,9 @@
-"""Images that appear in a folder are scored once, whatever is killed when.
+"""Images that appear in a folder are scored once, even if the process is killed at any moment.
 
 The table is the memory: an image of which there is a row, whole and on disk, is done. The drift
 monitor is told the rows again after a restart.
 """
 
-import json
 import logging
 import os
 import threading
@@ -32,7 +31,7 @@ _SHOWN = ["file", "is_anomalous", "anomaly_score", "p_value", "route", "error"]
 
 
 class FolderWatch:
-    """Score the images of a folder as they appear, each once.
+    """Score the images of a folder as they appear, each once, the oldest first.
 
     Parameters
     ----------
@@ -41,7 +40,7 @@ class FolderWatch:
     folder : str or path-like
         Looked through as a folder of `skstructcore.datasets.load_images` is, however deep.
     csv : str or path-like
-        A row an image is added; what is there is gone on from.
+        A row is added for each image. Images that have a row are not scored again.
     model : str, default=""
         What rows call the model. The drift monitor ignores rows of other models:
         ``skstructcore.info(path)["digest"]`` tells models apart.
@@ -55,7 +54,7 @@ class FolderWatch:
         this receiver, in order; the others do not wait for it.
     maps, overlays : str or path-like, default=None
         Folders for what `skstructcore.save_maps` writes, before the row is there. All names keep
-        the suffix (``a.jpg.png``), as nobody knows which images come.
+        the suffix (``a.jpg.png``), because a later image may have the same stem.
 
     Attributes
     ----------
@@ -98,22 +97,25 @@ class FolderWatch:
         sent = self.csv.with_name(f"{self.csv.name}.sent")
         rows = self._take_up(sent)
         self._outbox = Outbox(senders, sent, n_before=len(rows))
-        self._count(rows)
+        self._take_in(rows)
 
     def _take_up(self, sent):
         """The rows of the table; half a row, of a kill, is taken away."""
-        lines = self._journal.take_up()
-        if not lines:
-            sent.unlink(missing_ok=True)  # it counts the messages of a table that was put away
-            empty = pd.DataFrame(columns=self._columns)
-            self._journal.append(empty.to_csv(index=False))
-            return empty
-        rows = read_scores(lines)
-        if rows.columns.tolist() != self._columns:
+        empty = pd.DataFrame(columns=self._columns)
+        header = empty.to_csv(index=False)
+        lines, half = self._journal.read()
+        first = (lines or half).partition(b"\n")[0].strip()
+        if not (first == header.strip().encode() if lines else header.encode().startswith(first)):
             raise ValueError(
                 f"{str(self.csv)!r} has other columns than this model's rows: another model, or "
                 "another table. Choose another file."
             )
+        self._journal.take_up()  # only now: of a file that is refused no byte is lost
+        if not lines:
+            sent.unlink(missing_ok=True)  # it counts the messages of a table that was put away
+            self._journal.append(header)
+            return empty
+        rows = read_scores(lines)
         _logger.info("Going on after %d images that are scored already", len(rows))
         return rows.fillna({"model": ""})
 
@@ -135,7 +137,7 @@ class FolderWatch:
             row = self._scored(path, stamp, now)
             if row is not None:
                 self._journal.append(row.to_csv(index=False, header=False))
-                self._count(row)
+                self._take_in(row)
         if send:
             self._outbox.send()
         return self.n_rows - n_before
@@ -174,7 +176,7 @@ class FolderWatch:
         row = row.assign(bytes=stamp[0], modified=stamp[1], model=self.model, **names)
         return row[self._columns]
 
-    def _count(self, rows):
+    def _take_in(self, rows):
         """Take rows in: as done, as news of the line, and as messages that are to be sent."""
         self._done.update(zip(*(rows[name].tolist() for name in _KEY), strict=True))
         rows = rows.set_axis(range(self.n_rows + 1, self.n_rows + 1 + len(rows)))  # their numbers
@@ -184,7 +186,7 @@ class FolderWatch:
         for alarm in self._monitor.update(news):
             alarms.setdefault(news.index[alarm.image - first], []).append(str(alarm))
         lacked = rows[rows.index > self._outbox.n_sent]
-        shown = json.loads(lacked[_SHOWN].to_json(orient="records"))
+        shown = lacked[_SHOWN].astype(object).where(lacked[_SHOWN].notna(), None).to_dict("records")
         for number, message in zip(lacked.index.tolist(), shown, strict=True):
             message = {"number": number, **message, "alarms": alarms.get(number, [])}
             self._outbox.messages.append(message)
