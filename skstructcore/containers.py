@@ -34,8 +34,7 @@ class TrainingImages:
     sizes: NDArray[np.int64] | None = None  # (n_images, 2), height and width of the originals
     pooled: NDArray[np.floating] | None = None  # (n_images, n_features), with routes: mean patches
     left_out: NDArray[np.bool_] | None = None  # of the bank by `contamination`; default: none
-    # Among all images that were given, also those labelled as defects; those that came later are
-    # numbered on. Default: in order.
+    # Among all images that were given, defects too; later ones are numbered on. Default: in order.
     places: NDArray[np.int64] | None = None
     # When each image came (0: with the fit) and was forgotten (0: it is there), where each change
     # of the bank counts one; default: zeros.

@@ -27,7 +27,7 @@ from ..routing import RouteProfile, fit_profile
 class Selection(NamedTuple):
     """A bank, and the patches of training images that are left for calibration."""
 
-    bank: MemoryBank  # each image is a group of its own
+    bank: MemoryBank  # each image is a group of its own, until groups are known
     radius: NDArray[np.float64]  # no training patch lies farther from the bank of its route
     values: NDArray[np.float32]  # (n_kept, h, w, n_features)
     images: NDArray[np.int64]  # (n_kept,), their positions in the training set, ascending
@@ -153,13 +153,11 @@ def stream_bank(
     to have, which pass by here. ValueError if the memory is too little for the bank and two images.
     """
     n_features, per_image = X.shape[3], X.shape[1] * X.shape[2]
-    routes, names = table.routes, tuple(ratios)
-    n_rows = (per_image * np.bincount(routes, minlength=len(names))).tolist()
+    routes = table.routes
+    n_rows = (per_image * np.bincount(routes, minlength=len(ratios))).tolist()
     counted = 1 - X.ignored_share()
-    n_entries = [
-        entries_of(ratios[name], round(counted * n), name)
-        for name, n in zip(names, n_rows, strict=True)
-    ]
+    of_routes = zip(ratios.items(), n_rows, strict=True)
+    n_entries = [entries_of(ratio, round(counted * n), name) for (name, ratio), n in of_routes]
     shares, n_kept = _share_memory(max_memory, n_entries, n_features, 4 * per_image * n_features)
     starts = [check_random_state(random_state).randint(n) for n in n_rows]
     kept = _drawn(routes, table.groups, n_kept, random_state)
@@ -188,7 +186,7 @@ def stream_bank(
         for route, *summary in rows:
             streams[route].add(*summary)
     results = [stream.result(start=start) for stream, start in zip(streams, starts, strict=True)]
-    bank = join_routes([result[:2] for result in results], names)
+    bank = join_routes([result[:2] for result in results], tuple(ratios))
     return Selection(bank, np.array([bound for _, _, bound in results]), values, kept)
 
 

@@ -52,8 +52,6 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     device : str, default="auto"
         Where patches are selected: "auto" (a CUDA GPU where there is one, else the processor),
         "cpu", or a torch device ("cuda:1", "mps", …); see `greedy_k_center`.
-    random_state : int, RandomState instance or None, default=None
-        Chooses the first pick, and the images that a stream keeps for calibration.
     contamination : float in [0, 0.5), default=0.0
         Share of the training images that stay out of the bank: those most unlike the others when
         held out, for training images with defects that nobody can look for (`audit` names
@@ -75,6 +73,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         ``joblib.parallel_config(backend="dask")`` is a cluster, whose machines read images by
         their path. The bank is that of a stream (see `max_memory`), and the same whoever works on
         how many shards. None: this process works on all.
+    random_state : int, RandomState instance or None, default=None
+        Chooses the first pick, and the images that a stream keeps for calibration.
 
     Attributes
     ----------
@@ -221,16 +221,17 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         values, pooled = self._patches_of(good), None
         shard_size = self.shard_size if isinstance(values, LazyRows) else None
         if good.categories is not None or self.n_routes is not None:
-            of_shards = over_shards(pool_patches, shard_size, values, good.places)
-            pooled = np.concatenate(list(of_shards))
+            pooled = np.concatenate([*over_shards(pool_patches, shard_size, values, good.places)])
         table, names = number_images(good, self.n_routes, pooled, self.random_state)
-        wanted = dict.fromkeys(names, self.ratio), self.random_state, find_device(self.device)
+        wanted = {"random_state": self.random_state, "device": find_device(self.device)}
+        wanted["ratios"] = dict.fromkeys(names, self.ratio)
         if isinstance(values, LazyRows):
-            selection = stream_bank(values, table, *wanted, self.max_memory, self.shard_size)
+            wanted |= {"max_memory": self.max_memory, "shard_size": self.shard_size}
+            selection = stream_bank(values, table, **wanted)
         else:
-            selection = select_bank(values, table, *wanted)
-        # Groups come first, as images are compared by them, and profiles last, without those that
-        # are left out.
+            selection = select_bank(values, table, **wanted)
+        # The order matters: groups decide what `most_unlike` compares images with, and profiles
+        # are learned from the images that stay.
         self.dependence_ = None
         # A table has one patch an image: too little to tell what depends on what.
         if is_auto(groups) and good.groups is None and X.ndim == 4:
@@ -246,7 +247,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         if self.contamination > 0:
             left_out = most_unlike(values, table, selection.bank, self.contamination)
             table = replace(table, left_out=left_out)
-            selection = select_bank(values, table, *wanted)
+            selection = select_bank(values, table, **wanted)
         bank, self.radius_ = selection.bank, selection.radius
         self.bank_ = replace(
             bank,

@@ -99,7 +99,7 @@ class FitShape:
         least = 2 * least_memory(self.n_entries, self.n_features) + 2 * n_bytes
         most = min(available, self.all_patches - 1) // 10**7 * 10**7  # in whole 10 MB
         while most >= least and not replace(self, max_memory=most).estimate(available).fits:
-            most = 9 * most // 10**8 * 10**7  # what is held out shrinks with it
+            most = 9 * most // 10**8 * 10**7  # a tenth less, with less that is held out
         if most >= least:
             advice = f"Set {name}={most}: the bank is then selected from a stream of patches."
         else:

@@ -172,8 +172,7 @@ def number_images(
     elif good.categories is not None:
         names, routes = np.unique(good.categories, return_inverse=True)
         names = tuple(map(str, names))
-    known = {"parts": good.parts, "lots": good.lots, "places": good.places}
-    table = TrainingImages(groups, routes, **known)
+    table = TrainingImages(groups, routes, parts=good.parts, lots=good.lots, places=good.places)
     if pooled is not None:
         _check_routes(table, names, good.category_names)
         table = replace(table, pooled=np.asarray(pooled, dtype=np.float32))

@@ -133,9 +133,8 @@ class LazyFeatures(LazyRows):
 
         It takes an array `(n_in_batch, height, width, n)` and returns one with `n_features` last.
         """
-        return with_attributes(
-            self, functions=(*self.functions, function), n_features=int(n_features)
-        )
+        functions = (*self.functions, function)
+        return with_attributes(self, functions=functions, n_features=int(n_features))
 
     def showing(self, categories: ArrayLike | None) -> LazyFeatures:
         """The same features, for images of these categories, one an image.

@@ -62,7 +62,7 @@ class RouteTests:
         n_bets = {HIGHER: len(bets.RISING), CHANGED: len(bets.ANY_CHANGE), REJECTS: 2}
         if held_out.in_sample:
             tests = [CHANGED]
-        else:  # scores that were moved only say about where those of the line are
+        else:  # moved scores say only roughly where those of the line lie
             tests = [*n_bets] if held_out.n_known is None else [CHANGED, REJECTS]
         # One share of alpha is spent on the false-alarm rate, which is not known exactly.
         share = alpha / (len(tests) + 1)

@@ -106,10 +106,9 @@ def audit(
 
 def _equal_images(record):
     """Places of images whose content is that of an earlier one of another group."""
-    first = record.find(record.digests)
+    first, places = record.find(record.digests), record.places
     is_copy = (first >= 0) & (record.groups != record.groups[first])
-    places = record.places
-    return {places[image]: (places[first[image]], 0.0) for image in np.flatnonzero(is_copy)}
+    return {places[i]: (places[first[i]], 0.0) for i in np.flatnonzero(is_copy)}
 
 
 def _near_images(bank, features):
@@ -127,8 +126,7 @@ def _near_images(bank, features):
     share = pd.DataFrame(np.where(np.isnan(share), np.inf, share).T)
     far = share.groupby(entries.image_index).max()
     best, least, places = far.idxmin(), far.min(), bank.images_.places
-    copies = np.flatnonzero(least <= _COPY)
-    return {places[image]: (places[best[image]], least[image]) for image in copies}
+    return {places[i]: (places[best[i]], least[i]) for i in np.flatnonzero(least <= _COPY)}
 
 
 def _nearest_patches(bank, features):

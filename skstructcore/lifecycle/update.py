@@ -53,18 +53,13 @@ def update(
 
     Parameters
     ----------
-    pipe, images, groups, categories, parts, force : see `recalibrate`
-        No group and no part is one of the fit.
+    pipe, images, groups, categories, parts, force : see `recalibrate`, also for what is refused
+        Groups and parts are new ones: a group of the fit, named again, is another one.
 
     Returns
     -------
     pipe : Pipeline
         With the images. Only the last three steps are new.
-
-    Raises
-    ------
-    ValueError
-        As `recalibrate` does about images.
 
     Warns
     -----
@@ -303,9 +298,8 @@ def add_category(
 
     grown = bank_with_route(bank, alone)
     expectations = knn.expectations_ and knn.expectations_ + new_knn.expectations_
-    grown_knn = with_attributes(
-        knn, search_=knn.search_.of(grown.bank_), expectations_=expectations
-    )
+    search = knn.search_.of(grown.bank_)
+    grown_knn = with_attributes(knn, search_=search, expectations_=expectations)
     places = len(bank.images_) + training.image_index
     training = scorer.training_.join(replace(training, image_index=places))
     return _retrained(pipe, grown, grown_knn, training, {**scorer.routes_, name: route})
