@@ -49,10 +49,9 @@ class MapWriter:
         *,
         keep_regions: bool = False,
     ) -> None:
-        # The folder below which all images lie, as their files do below the folders; and names of
-        # images that clash without their suffix: their files keep it. None: images are still to
-        # come, so that all keep it.
-        self._base, self._alike = (images, None) if isinstance(images, str) else _places(images)
+        # All images lie below one folder, as their files do below the `folders`. Files of images
+        # whose names clash without their suffix keep it, as all do where images are still to come.
+        self._base, self._clashing = (images, None) if isinstance(images, str) else _places(images)
         bank, knn, scorer = fitted_steps(pipe)
         check_takes_images(pipe, "save_maps")
         decisions = {k: route.calibration.base_decision for k, route in scorer.routes_.items()}
@@ -76,7 +75,7 @@ class MapWriter:
     def paths(self, images: ImageList, i: int) -> dict[str, Path]:
         """Where each kind of file of image `i` is."""
         place = _place(images, i, self._base)
-        keeps_suffix = self._alike is None or str(place.with_suffix("")) in self._alike
+        keeps_suffix = self._clashing is None or str(place.with_suffix("")) in self._clashing
         name = escape_name(f"{place}.png" if keeps_suffix else str(place.with_suffix(".png")))
         return {form: folder / name for form, folder in self.folders.items()}
 
@@ -190,7 +189,7 @@ def save_maps(
     Returns
     -------
     failed : dict of str to str
-        For images that cannot be read the reason.
+        The reason by file, of images that could not be read; empty if all could.
 
     Raises
     ------

@@ -118,11 +118,9 @@ def new_images(
                 f"The pipeline knows no {', '.join(map(repr, unknown))}, only "
                 f"{', '.join(map(repr, scorer.routes_))}: add_category teaches it a new product."
             )
-    digests = digests_of(good.X)
-    in_bank = np.flatnonzero(bank.images_.find(digests) >= 0)
-    if len(in_bank):
+    if len(in_bank := np.flatnonzero(bank.images_.find(digests_of(good.X)) >= 0)):
         raise ValueError(
-            f"{len(in_bank)} of {len(digests)} images are in the bank already (the first at "
+            f"{len(in_bank)} of {len(good.X)} images are in the bank already (the first at "
             f"position {good.places[in_bank[0]]}): give new ones."
         )
     if not has_parts:
