@@ -116,7 +116,7 @@ def test_numbers_become_labels_that_say_the_same_in_every_part(y):
     ("y", "message"),
     [
         (["good", 1], "types"),
-        (["good", np.nan], "types"),
+        (["good", np.nan], "empty label for image 1"),
         ([1, 1], "nothing but 1"),
     ],
 )
