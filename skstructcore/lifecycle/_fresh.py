@@ -55,6 +55,7 @@ def fresh_images(
     """Score the good ones of some images; ValueError if nothing can be learned from them.
 
     They must be new to the bank and, without `force`, look like good images of a known product.
+    With `in_memory`, or to look for near-duplicates, their patches become an array.
     """
     bank, knn, scorer = fitted_steps(pipe)
     good = new_images(pipe, features_of(pipe, images), groups, categories, parts)

@@ -154,8 +154,7 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     _check_left(left, bank.bank_.route_names)
 
     is_known = bank.images_.routes >= 0  # not of a product that was removed
-    share = 1 - (bank.images_.is_there & ~is_gone)[is_known].mean()
-    if share > _MANY:
+    if (share := 1 - (bank.images_.is_there & ~is_gone)[is_known].mean()) > _MANY:
         warn_user(
             f"{share:.0%} of the training images are forgotten by now. The others keep scores "
             "that had these in the bank, and are too low: fit again with the images that are left."
