@@ -116,7 +116,7 @@ class RandomProjection(
         X = check_features(self, X, reset=False)
         if self.components_ is None:
             return X
-        project = partial(_project, self.components_)  # lazy features keep the matrix of today
+        project = partial(_project, self.components_)  # lazy features keep it after another fit
         return X.map(project, self._n_features_out) if isinstance(X, LazyRows) else project(X)
 
     def __sklearn_tags__(self):

@@ -1,4 +1,4 @@
-"""To which route is an image sent, and is it too far from it? Prototypes, profiles and their tails.
+"""Routes: which one an image is sent to, and whether it is too far from it.
 
 A route has a handful of prototypes of length one. An image is compared with the prototypes of every
 route, patch by patch, and is sent to the one whose prototypes are nearest on average. This cannot
@@ -254,7 +254,7 @@ def fit_tail(distances: NDArray[np.floating], groups: ArrayLike | None = None) -
     if groups is None:
         groups = np.arange(len(logs))
     _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    n = max(len(sizes), 2)
+    n = max(len(sizes), 2)  # one group has no spread: its tail is the widest, nobody is unknown
     weights = 1 / sizes[codes] / len(sizes)
     location = float(weights @ logs)
     variance = float(weights @ (logs - location) ** 2) * n / (n - 1)

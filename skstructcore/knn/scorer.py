@@ -42,7 +42,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         Plain or squared distance.
     algorithm : {"exact", "approximate"}, default="exact"
         "approximate" pays for banks of many 100,000 entries only, see `NeighborIndex`; `recall_`
-        says what it misses. A loaded model builds its graph anew.
+        says what share it finds. A loaded model builds its graph anew.
     device : str, default="auto"
         Where the exact search computes: "auto" is a CUDA device if there is one, else "cpu".
 

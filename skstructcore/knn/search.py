@@ -225,12 +225,12 @@ def _score(search, patches, expectations, own_routes, groups=None):
     distances, ignored = np.empty(grid, dtype=np.float32), np.zeros(grid, dtype=bool)
     surprise = None if expectations is None else np.empty(grid, dtype=np.float32)
     neighbors = None if groups is None else np.empty((*grid, search.n_context), dtype=np.int32)
-    nearest, route_distance = np.zeros(len(patches), dtype=np.int64), np.empty(len(patches))
+    sent_to, route_distance = np.zeros(len(patches), dtype=np.int64), np.empty(len(patches))
     for images, key, features in _batches(search, patches, own_routes):
         route = key[0]
         if waits:
             categories = [search.bank.route_names[route]] * len(images)
-            patches.values.mark_ignored(features, images, categories)
+            patches.values.mark_ignored(features, images, categories)  # in place
             check_counted(np.isnan(features[..., 0]), images)
         ignored[images] = np.isnan(features[..., 0])
         own_groups = None if groups is None else groups[images]
@@ -242,14 +242,14 @@ def _score(search, patches, expectations, own_routes, groups=None):
         if neighbors is not None:
             neighbors[images] = entries
         if search.is_routed:
-            nearest[images] = route
+            sent_to[images] = route
             route_distance[images] = search.bank.profiles[route].distance(pool_patches(features))
     maps = AnomalyMaps(
         distances,
         image_index=patches.image_index,
         images=patches.images,
         geometry=patches.geometry,
-        route=np.array(search.bank.route_names)[nearest] if search.is_routed else None,
+        route=np.array(search.bank.route_names)[sent_to] if search.is_routed else None,
         route_distance=route_distance if search.is_routed else None,
         surprise=surprise,
         ignored=ignored if ignored.any() else None,

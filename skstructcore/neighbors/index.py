@@ -296,9 +296,9 @@ class DeviceSearch:
         rough = torch.addmm(self.norms, centred, self.centred.T, alpha=-2)
         if len(groups):
             rough.masked_fill_(query_groups[:, None] == groups, torch.inf)
-        halves = centred.square().sum(dim=1)
-        slack = _ROUNDING * (queries.shape[1] + 16) * (halves + self.norms.max())
-        exact, chosen = self._nearest(rows, rough, slack - halves, k, k + 8)
+        norms = centred.square().sum(dim=1)
+        slack = _ROUNDING * (queries.shape[1] + 16) * (norms + self.norms.max())
+        exact, chosen = self._nearest(rows, rough, slack - norms, k, k + 8)
         chosen = chosen.masked_fill(torch.isinf(exact), -1)
         return exact.cpu().numpy(), chosen.cpu().numpy()
 
