@@ -136,21 +136,29 @@ class ModelFile(NamedTuple):
         import joblib
 
         from ..model_files.persistence import with_weights
+        from ..pipeline.steps import fitted_steps
 
         try:
             pipe = joblib.load(self.path)
         except Exception as broken:  # a pickle that does not fit raises anything
             raise Refused(f"{str(self.path)!r} cannot be loaded: {broken}") from broken
+        fitted_steps(pipe)
         if self.weights:
             with_weights(pipe, self.weights)
         return pipe
 
 
 def make_pipeline(features, preset, settings, false_alarm_rate, **defaults):
-    """A pipeline that is to be fitted; `defaults` that are not None `settings` may change."""
+    """A pipeline to fit. `settings` win over `defaults`; None leaves a default to the step."""
     say("Loading torch, scikit-learn and the network …")
     from ..pipeline import make_structcore
 
+    pipe = make_structcore(features, preset=preset)
+    known = pipe.get_params()
+    for name in settings.keys() - known.keys():
+        step, _, _ = name.partition("__")
+        names = [n for n in known if n.startswith(f"{step}__")] or pipe.named_steps
+        raise click.BadParameter(f"--set {name}: no such parameter, choose of {', '.join(names)}")
     given = {"features__verbose": 1, "structcore__false_alarm_rate": false_alarm_rate, **defaults}
     given = {name: value for name, value in given.items() if value is not None}
     pipe = make_structcore(features, preset=preset, **{**given, **settings})

@@ -47,7 +47,7 @@ def _literal(text):
     """A Python literal, or the text itself."""
     try:
         return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return text
 
 
@@ -55,7 +55,7 @@ def numbers(text: str) -> Any:
     """Type of an option that takes numbers with commas between them; a word stays one."""
     value = _literal(text)
     if isinstance(value, str) and ("," in value or not value.strip()):
-        raise click.BadParameter(f"{text!r} are no numbers with commas between them")
+        raise click.BadParameter(f"{text!r} is not a list of numbers, such as 0,0,640,480")
     return value
 
 
@@ -97,7 +97,9 @@ reading = _all(
         "as views of one part (--parts file), or the first.  [default: such a file is an error]",
     ),
     _kept(
-        "--max-pixels", type=click.IntRange(1), help="Refuse larger files. [default: 179 million]"
+        "--max-pixels",
+        type=click.IntRange(1),
+        help="Refuse images of more pixels. [default: 179 million]",
     ),
     _kept(
         "--view",
@@ -147,7 +149,7 @@ def new_model(text: str, *, aliases: tuple[str, ...] = (), kind: str = "a model"
 
 
 def is_given(*names: str) -> bool:
-    """Whether somebody has said what any of these options of the command at work is."""
+    """Whether any of these options of the command at work was given."""
     source_of = click.get_current_context().get_parameter_source
     return any(source_of(name) is not click.core.ParameterSource.DEFAULT for name in names)
 

@@ -88,7 +88,7 @@ def answer(as_json: bool, document: Any, *lines: str) -> None:
 
 _SHARES = {
     *("rate", "rate_low", "rate_high", "false_alarm_rate", "old_rate", "new_rate"),
-    *("false_alarms_share", "found_share", "painted_found", "smallest_found"),
+    *("false_alarms_share", "found_share", "smallest_found"),
 }
 
 
@@ -97,7 +97,9 @@ def table_text(table: Any, *, header: bool = True) -> str:
     import pandas as pd
 
     shown = table.map(lambda value: escape_name(value) if isinstance(value, str) else value)
-    for name in _SHARES & set(shown):
+    for name in shown:
+        if name not in _SHARES and not str(name).startswith("painted_"):
+            continue
         shown[name] = [("" if pd.isna(v) else f"{100 * v:.2f} %") for v in shown[name]]
     return shown.to_string(index=False, header=header, float_format="{:.4g}".format, na_rep="")
 

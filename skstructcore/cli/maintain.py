@@ -262,8 +262,8 @@ def _bytes(text):
 def cache(folder, max_size, max_age, as_json):
     """Measure the feature cache in FOLDER, and prune it.
 
-    Nothing is deleted without --max-size or --max-age. What is deleted is computed again when it is
-    needed.
+    It holds a result for each image and recipe. Nothing is deleted without --max-size or --max-age.
+    What is deleted is computed again when it is needed.
 
     \b
     skstructcore cache features-cache --max-size 2GB --max-age 30
@@ -271,9 +271,9 @@ def cache(folder, max_size, max_age, as_json):
     from ..features import cache_size, prune_cache
 
     n_deleted, bytes_deleted = prune_cache(folder, max_bytes=max_size, max_age=max_age)
-    n_images, n_bytes = cache_size(folder)
-    lines = [f"{n_images} images, {n_bytes / 1e6:.1f} MB: {folder}"]
+    n_results, n_bytes = cache_size(folder)
+    lines = [f"{n_results} results, {n_bytes / 1e6:.1f} MB: {folder}"]
     if n_deleted:
         lines.insert(0, f"Deleted {n_deleted} files, {bytes_deleted / 1e6:.1f} MB.")
-    left = {"images": n_images, "bytes": n_bytes}
+    left = {"results": n_results, "bytes": n_bytes}
     answer(as_json, {**left, "files_deleted": n_deleted, "bytes_deleted": bytes_deleted}, *lines)

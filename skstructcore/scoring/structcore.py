@@ -227,6 +227,11 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         changed.part_decision_ = self.part_decision_ and self.part_decision_.at(rate)
         return changed
 
+    def _validate_params(self):
+        super()._validate_params()
+        self._asked_rate()
+        weighted(self.descriptors)
+
     def _options(self):
         weights, rate = list(self.descriptors_.values()), self._asked_rate()
         options = {"norm": self.norm, "lam": self.lam, "weights": weights}

@@ -19,9 +19,9 @@ def test_cache_is_measured_and_pruned(good, tmp_path):
     arguments = ["--no-estimate", "--set", f"features__memory={folder}", *SMALL]
     assert run("fit", good, "-o", tmp_path / "m", *arguments).exit_code == 0
     found = json.loads(run("cache", folder, "--json").stdout)
-    assert found["images"] == 6 and found["files_deleted"] == 0
+    assert found["results"] == 6 and found["files_deleted"] == 0
     pruned = json.loads(run("cache", folder, "--max-size", "0", "--json").stdout)
-    assert pruned["images"] == 0 and pruned["bytes_deleted"] == found["bytes"]
+    assert pruned["results"] == 0 and pruned["bytes_deleted"] == found["bytes"]
     for size in ("two", "1.2.3GB", "-1"):
         assert "is no size" in run("cache", folder, "--max-size", size).output
 

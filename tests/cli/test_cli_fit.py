@@ -10,6 +10,7 @@ from PIL import Image
 
 import skstructcore
 from skstructcore.cli._inputs import parts_of
+from skstructcore.cli._output import table_text
 
 
 @pytest.mark.parametrize("place", ["bolt", "bolt/train"])
@@ -36,6 +37,11 @@ def test_fit_prints_what_each_rate_promises_and_is_estimated_to_find(good, tmp_p
     assert pipe["structcore"].false_alarm_rate == 0.25
     text = run("fit", good, "-o", tmp_path / "m", "--no-estimate", *SMALL)
     assert "rate_high" in text.output and "painted_found" not in text.output
+
+
+def test_shares_of_painted_defects_are_in_percent_as_the_shares_beside_them():
+    points = pd.DataFrame({"painted_found": [0.5], "painted_0.08": [0.25], "smallest_found": [0.3]})
+    assert table_text(points).split()[3:] == ["50.00", "%", "25.00", "%", "30.00", "%"]
 
 
 def test_options_that_are_0_or_empty_are_not_passed_over(good, tmp_path):

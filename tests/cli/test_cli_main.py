@@ -8,10 +8,14 @@ import subprocess
 import sys
 
 import click
+import joblib
 import numpy as np
 import pytest
 from command import SMALL, run
 from PIL import Image
+from sklearn.ensemble import IsolationForest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skstructcore import StructCoreScorer, inference, lifecycle, report
 from skstructcore.cli import main
@@ -65,7 +69,7 @@ def test_options_have_the_defaults_of_what_they_are_passed_to(command, names, fu
     [
         ("fit ROOT/bolt -o m --false-alarms 1.5", "1.5 is not in the range 0<x<1"),
         ("fit ROOT/bolt -o no/m", "There is no folder"),
-        ("fit ROOT/bolt -o m --crop 0,0,x", "'0,0,x' are no numbers"),
+        ("fit ROOT/bolt -o m --crop 0,0,x", "'0,0,x' is not a list of numbers"),
         ("fit nowhere -o m", "nowhere: there is no such file"),
         ("fit ROOT/bolt/test/spot -o m --categories [", "no regular expression"),
         ("score IMAGE IMAGE", "0.png"),
@@ -95,6 +99,11 @@ def test_options_have_the_defaults_of_what_they_are_passed_to(command, names, fu
         ("evaluate ROOT/bolt --set ratio=1", "step__parameter=value"),
         ("evaluate ROOT/bolt --set bank__ratios=1", "ratios"),
         ("fit ROOT/bolt -o m --set structcore__quantile=2", "parameter of"),
+        ("fit ROOT/bolt -o m --set steps__x=1", "no such parameter, choose of features, "),
+        ("fit ROOT/bolt -o m --set bank__ratio__x=1", "choose of bank__"),
+        ("fit ROOT/bolt -o m --set structcore__descriptors={[1]:1}", "parameter of"),
+        ("fit ROOT/bolt -o m --set structcore__descriptors=['x']", "'x'"),
+        ("fit ROOT/bolt -o m --set structcore__quantile=0.9 --false-alarms 0.02", "say different"),
         ("fit ROOT/bolt -o m --set bank__ratio=()", "parameter of"),
         ("fit ROOT/bolt -o m --set knn__n_neighbors=x", "parameter of"),
         ("fit ROOT/bolt -o m --set bank__ratio=" + 9999 * "-", "parameter of"),
@@ -110,6 +119,14 @@ def test_bad_input_is_a_message_before_any_work(
     result = run(*words)
     assert result.exit_code == 2 and message in result.output, result.output
     assert "Traceback" not in result.output and not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("command", ["score", "latency"])
+def test_a_joblib_file_of_something_else_is_wrong_input(good, tmp_path, command):
+    for other in ({"a": 1}, make_pipeline(StandardScaler(), IsolationForest())):
+        joblib.dump(other, tmp_path / "p.joblib")
+        result = run(command, tmp_path / "p.joblib", "--trust", good)
+        assert result.exit_code == 2 and "a pipeline whose last steps are" in result.output
 
 
 def test_ctrl_c_ends_with_status_130(root, model, monkeypatch):
