@@ -440,7 +440,7 @@ def test_copies_among_fresh_images_count_as_one(pipe, change):
 
 
 @pytest.mark.parametrize("change", [recalibrate, update])
-def test_near_duplicates_among_fresh_images_count_as_one(change):
+def test_near_duplicates_among_fresh_images_count_as_one(change, caplog):
     random = np.random.default_rng(0)
     shots = [np.repeat(random.normal(size=(n, 4, 4, 8)), 3, axis=0) for n in (20, 9)]
     old, new = (shot + 0.02 * random.normal(size=shot.shape) for shot in shots)
@@ -455,6 +455,7 @@ def test_near_duplicates_among_fresh_images_count_as_one(change):
         return later[-1].recalibration_.decisions["group"].nunique()
 
     assert n_groups(new[order], triples) == n_groups(new[order], "auto") == 9
+    assert "Route 'all': 27 good images look alike in clusters" in caplog.text
     assert n_groups(new[order], None) == 27
     assert n_groups(random.normal(size=(30, 4, 4, 8)), "auto") == 30
 

@@ -28,7 +28,8 @@ def find_new_groups(
     """Groups of new images, by their patches and names of routes, as a fit of them finds these."""
     names, codes = np.unique(routes.astype(str), return_inverse=True)
     ratio = "auto" if isinstance(bank.ratio, Integral) else bank.ratio  # they may be few
-    table, ratios = TrainingImages(np.arange(len(values)), codes), dict.fromkeys(names, ratio)
+    table = TrainingImages(np.arange(len(values)), codes)
+    ratios = dict.fromkeys(names.tolist(), ratio)
     selection = select_bank(values, table, ratios, random_state=0, device=find_device(bank.device))
     return find_groups_of_routes(selection, table)[0].groups
 
