@@ -135,7 +135,7 @@ def test_a_foreign_file_is_no_place_for_rows_that_wait(line, tmp_path):
 def test_a_foreign_file_is_no_place_for_regions(line, tmp_path):
     (tmp_path / "r.json").write_text('{"mine": 1}')
     result = run(*everything(line, tmp_path))
-    assert result.exit_code == 2 and "was not written by this command" in result.output
+    assert result.exit_code == 2 and "is not a file of regions" in result.output
     assert (tmp_path / "r.json").read_text() == '{"mine": 1}'
 
 

@@ -27,11 +27,13 @@ class Refused(click.ClickException):
     exit_code = USAGE
 
 
+_REGIONS = b'{"info": {"description": "Regions found by skstructcore"}'  # of `to_coco`
 #: How files begin that a command may replace, by what it writes.
 _BEGINS = {
     "a text file": lambda start: b"\0" not in start,
     "a model": lambda start: start[8:].startswith(b'{"__metadata__": {'),
     "an ONNX file": lambda start: start.startswith(b"\x08"),
+    "a file of regions": lambda start: start.startswith(_REGIONS),
 }
 
 
@@ -62,10 +64,9 @@ def claim(path: Path, option: str) -> None:
 def check_apart(sources: Iterable[Path], files: Iterable[str]) -> None:
     """Refuse an output that is one of the `files` that are read, or an image in a source."""
     outputs = click.get_current_context().meta.get("outputs", {})
-    there = {place: option for place, option in outputs.items() if os.path.exists(place)}
-    read = there and there.keys() & set(map(os.path.realpath, files))
-    for place in read:
-        raise click.UsageError(f"{there[place]} {place!r} is read: choose another name")
+    there = set(filter(os.path.exists, outputs))
+    for place in there and there.intersection(map(os.path.realpath, files)):
+        raise click.UsageError(f"{outputs[place]} {place!r} is read: choose another name")
     from ..images.files import is_named_as_image
 
     for place in filter(is_named_as_image, map(Path, outputs)):
@@ -97,9 +98,7 @@ def table_text(table: Any, *, header: bool = True) -> str:
     import pandas as pd
 
     shown = table.map(lambda value: escape_name(value) if isinstance(value, str) else value)
-    for name in shown:
-        if name not in _SHARES and not str(name).startswith("painted_"):
-            continue
+    for name in (name for name in shown if name in _SHARES or name.startswith("painted_")):
         shown[name] = [("" if pd.isna(v) else f"{100 * v:.2f} %") for v in shown[name]]
     return shown.to_string(index=False, header=header, float_format="{:.4g}".format, na_rep="")
 

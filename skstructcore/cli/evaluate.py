@@ -11,19 +11,6 @@ from ._inputs import ModelFile, parts_of
 from ._output import Refused, answer, claim, save_model, save_picture, say, table_text
 
 
-def _to_picture(context, parameter, path):
-    """Callback of a file that a figure can be written to."""
-    if path is None:
-        return None
-    claim(check_writable(path), "--picture")
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    types = sorted(FigureCanvasBase.get_supported_filetypes())
-    if path.suffix[1:].lower() not in types:
-        raise click.UsageError(f"--picture {str(path)!r}: its suffix is none of {', '.join(types)}")
-    return path
-
-
 @click.command(epilog=option.WHAT_IMAGES_ARE)
 @option.weights
 @option.trust
@@ -39,7 +26,6 @@ def _to_picture(context, parameter, path):
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False, path_type=Path),
-    callback=_to_picture,
     help="Write a picture of the worst and best cases.",
 )
 @click.option("--model", type=option.Output("a model"), help="Save the fitted model.")
@@ -63,6 +49,8 @@ def evaluate(images, train, good, false_alarm_rate, make_pipe, parts, csv, pictu
     skstructcore evaluate line3.structcore line3/labelled/test
     skstructcore evaluate line4 --train line3/OK --false-alarms 0.05
     """
+    if picture:
+        _check_picture(picture)
     from ..display import AnomalyMapDisplay
     from ..evaluation.single import evaluate as evaluate_one
     from ..images.files import is_named_as_image
@@ -213,3 +201,12 @@ def _to_fit_and_test(images, train, good, parts):
         f"{len(left) - n_good} defects are tested."
     )
     return trained, tested[left]
+
+
+def _check_picture(path):
+    claim(check_writable(path), "--picture")
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    types = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix[1:].lower() not in types:
+        raise click.UsageError(f"--picture {str(path)!r}: its suffix is none of {', '.join(types)}")

@@ -1,6 +1,5 @@
 """Commands that judge images: ``skstructcore score`` and ``skstructcore report``."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -44,7 +43,9 @@ def is_terminal() -> bool:
 @option.maps
 @option.overlays
 @option.folder_of_files("--masks", help="Folder for masks of the regions found.")
-@click.option("--regions", type=option.Output(), help="Write regions as COCO JSON.")
+@click.option(
+    "--regions", type=option.Output("a file of regions"), help="Write regions as COCO JSON."
+)
 @option.exit_code("an image is rejected")
 @option.json
 def score(model, images, csv, regions, parts, false_alarm_rate, exit_code, as_json, **options):
@@ -71,23 +72,17 @@ def score(model, images, csv, regions, parts, false_alarm_rate, exit_code, as_js
     if csv:
         option.claim(f"{os.path.realpath(csv)}.part", "--csv")
         if parts:
-            stem = csv.stem if csv.suffix.lower() == ".csv" else csv.name
-            csv_of_parts = csv.with_name(f"{stem}.parts.csv")
+            csv_of_parts = csv.with_name(f"{csv.name.removesuffix('.csv')}.parts.csv")
             option.check_output(csv_of_parts, "--csv")
     import pandas as pd
 
     from ..images import as_images
     from ..inference.map_files import MapWriter, stamp_of
-    from ..inference.region_files import is_of_regions, to_coco
+    from ..inference.region_files import to_coco
     from ..inference.scores import iter_shards, read_scores
     from ..scoring.parts import decide_parts
     from ..scoring.regions import COLUMNS
 
-    if regions is not None and regions.exists() and not is_of_regions(regions):
-        raise Refused(
-            f"{str(regions)!r} is there and was not written by this command: it is not replaced. "
-            "Choose another name, or delete it."
-        )
     listed = as_images(images.as_they_are("test"))
     paths = listed.file_names()
     pipe = model.load(false_alarm_rate, parts=parts)
@@ -149,25 +144,22 @@ class _Shards(Journal):
         super().__init__(f"{os.path.realpath(path)}.part")
         text = json.dumps(run, default=str)
         self.run = f"{hashlib.sha256(text.encode()).hexdigest()}\n"
-        first = b""
-        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as lines:
-            first = lines.read(len(self.run))
-        if not re.fullmatch(rb"[0-9a-f]*\n?", first):
-            raise Refused(
-                f"{str(self.path)!r} is there and is not of this command, which keeps rows in it: "
-                f"choose another name than {str(path)!r}, or delete it."
-            )
-        if not self.run.startswith(first.decode()):
-            say(f"{self.path} is of another model, images or options: begun anew.")
 
     def resume(self):
         """The rows of this run that are there, as CSV, and the regions of each image."""
-        lines = self.take_up()
-        if not lines.startswith(self.run.encode()):
+        first = b"".join(self.read())[: len(self.run)]
+        if not re.fullmatch(rb"[0-9a-f]*\n?", first):
+            raise Refused(
+                f"{str(self.path)!r} is there and is not of this command, which keeps rows in it: "
+                "choose another name for --csv, or delete it."
+            )
+        if first != self.run.encode():
+            if not self.run.startswith(first.decode()):
+                say(f"{self.path} is of another model, images or options: begun anew.")
             self.path.unlink(missing_ok=True)
             self.append(self.run)
             return "", []
-        shards = [json.loads(line) for line in lines.splitlines()[1:]]
+        shards = [json.loads(line) for line in self.take_up().splitlines()[1:]]
         return "".join(text for text, _ in shards), [row for _, rows in shards for row in rows]
 
     def finish(self, path):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..images.image_list import ImagesLike, StrPath, as_images
+from ..images.image_list import ImagesLike, as_images
 from ..images.masks import fill_polygons
 
 __all__ = ["to_coco", "to_geojson"]
@@ -65,12 +64,6 @@ def to_coco(regions: pd.DataFrame, images: ImagesLike | None = None) -> dict[str
         annotations.append(annotation | {name: row[name] for name in _PROPERTIES})
     lists = {"images": listed, "annotations": annotations}
     return {"info": _INFO, "categories": [{"id": 1, "name": "anomaly"}], **lists}
-
-
-def is_of_regions(path: StrPath) -> bool:
-    """Whether a file begins as ``json.dump`` of `to_coco` does."""
-    with open(path, "rb") as file:
-        return file.read(200).startswith(json.dumps({"info": _INFO})[:-1].encode())
 
 
 def to_geojson(regions: pd.DataFrame) -> dict[str, Any]:
