@@ -22,6 +22,7 @@ from skstructcore import (
     StructCoreScorer,
     make_structcore,
 )
+    recalibrate,
 from skstructcore._utils.versions import versions_of
 from skstructcore.datasets import DatasetError, ImageSet, load_verdicts
 from skstructcore.display import ScoreShiftDisplay
@@ -29,7 +30,7 @@ from skstructcore.display.style import overlay_colors
 from skstructcore.images import as_images
 from skstructcore.report import report
 from skstructcore.report.pictures import draw_shift, image_uri, map_uri, outline, reduced
-from skstructcore.report.words import headline, reasons
+from skstructcore.report.words import facts, headline, reasons
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,19 @@ def test_the_page_says_what_was_fitted_on_what(page):
 
 
 def test_nothing_in_the_page_leads_outside_and_only_its_own_script_may_run(page):
+def test_groups_are_counted_among_the_training_images():
+    rng = np.random.default_rng(0)
+    X, groups = rng.normal(size=(60, 4, 4, 8)), np.repeat(np.arange(24), [2] * 20 + [5] * 4)
+    pipe = make_structcore(structcore__false_alarm_rate=0.1)[2:]
+    again = recalibrate(pipe.fit(X), rng.normal(size=(600, 4, 4, 8)), groups=np.arange(600) // 3)
+    assert dict(facts(again))["Fitted on"] == "60 good images"
+    assert dict(facts(again))["Threshold from"] == "good images outside the fit, to 100 %"
+    with pytest.warns(UserWarning, match="Fewer than 8"):  # of b
+        pipe.fit(X, bank__groups=groups, bank__categories=["a"] * 40 + ["b"] * 20)
+    assert dict(facts(pipe))["Fitted on"] == "60 good images in 24 groups"
+    assert "Threshold from" not in dict(facts(pipe))
+
+
     addresses = set(re.findall(r"https?://[^\s\"'<]+", page))
     assert addresses <= {"http://www.w3.org/2000/svg"}  # a name, not an address
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
@@ -15,7 +16,8 @@ from .._version import __version__
 from ..images.labels import GOOD, UNLABELLED
 from ..pipeline.steps import fitted_steps
 from ..routing import UNKNOWN
-from ..scoring.decision import ROUNDING, percent
+from ..scoring.conformal import ROUNDING
+from ..scoring.decision import percent
 from ..scoring.descriptors import SURPRISE, TOP
 from ..scoring.summary import unlike_the_others, what_it_rejects
 
@@ -156,15 +158,16 @@ def shift_in_words(counts: pd.DataFrame) -> str:
 def facts(pipe: Pipeline) -> list[tuple[str, str]]:
     """Say what a fitted pipeline is and what it was fitted on: rows of a table of two columns."""
     bank, _, scorer = fitted_steps(pipe)
-    decisions = [r.calibration.decision for r in scorer.routes_.values() if not r.is_pooled]
-    n_groups = sum(decision.held_out.n_independent for decision in decisions)
-    is_grouped = n_groups < sum(len(decision.scores) for decision in decisions)
-    groups = f" in {n_groups} groups" if is_grouped else ""
+    n_groups = len(np.unique(bank.images_.groups[bank.images_.is_there]))
+    groups = f" in {n_groups} groups" if n_groups < bank.n_images_ else ""
     rows = [("Fitted on", f"{bank.n_images_} good images{groups}")]
     for name, dependence in (bank.dependence_ or {}).items():
         rows.append(("Training images" if name == "all" else f"Images of {name}", str(dependence)))
     if scorer.routes_.is_routed:
         rows.append(("Products", f"{len(scorer.routes_)}: {', '.join(scorer.routes_)}"))
+    fresh = max(decision.held_out.fresh for decision in scorer.routes_.decisions.values())
+    if fresh > 0:
+        rows.append(("Threshold from", f"good images outside the fit, to {percent(fresh)}"))
     features = pipe[0]
     settings = [f"{k} {_short(getattr(features, k))}" for k in _SETTINGS if hasattr(features, k)]
     entries, n_features = bank.bank_.values.shape
