@@ -394,6 +394,8 @@ def test_a_fault_looks_like_a_fault(pipe, images, tmp_path):
 
 
 def test_what_is_no_pipeline_of_this_package_is_refused(tmp_path):
+    drawn = draw_shift(ScoreShiftDisplay([-0.1, 3.0], [5.0, 1.0], 1.0, 4.0), [0, 1])
+    assert next(tick for _, tick in drawn["x"]["ticks"]) == "0"
     from sklearn.ensemble import IsolationForest
 
     with pytest.raises(ValueError, match="make_structcore"):
@@ -531,6 +533,18 @@ def test_an_outline_goes_around_every_cell_and_hole():
 def write_verdicts(path, *rows):
     head = "file,digest,verdict,decision,p_value,route,time"
     path.write_text("\r\n".join([head, *rows]) + "\r\n")
+def test_what_is_reduced_stays_where_it_was():
+    mask = np.zeros((300, 4000), bool)  # of a line scan: 9.4 blocks of 32 rows
+    mask[200:224, 1800:2200] = True
+    small = reduced(mask, 128)
+    path = outline(small, (0, 0, 300, 4000))
+    across, down = map(float, re.search(r"scale\((\S+) (\S+)\)", path["transform"]).groups())
+    rows, columns = (np.flatnonzero(small.any(axis=axis)) for axis in (1, 0))
+    # Less than a pixel is lost where blocks are not of one size.
+    assert down * rows[0] < 201 and down * (rows[-1] + 1) > 223
+    assert across * columns[0] < 1801 and across * (columns[-1] + 1) > 2199
+
+
     return path
 
 

@@ -47,7 +47,8 @@ def reduced(values: NDArray[Any], side: int) -> NDArray[Any]:
     """Reduce a map or mask to at most `side` cells a side: the largest value of every block."""
     step = -(-max(values.shape) // side)
     for axis in (0, 1):
-        blocks = np.arange(0, values.shape[axis], step)
+        n_blocks = -(-values.shape[axis] // step)  # of one size, give or take a cell
+        blocks = np.arange(n_blocks) * values.shape[axis] // n_blocks
         values = np.maximum.reduceat(values, blocks, axis=axis)
     return values
 
@@ -104,7 +105,7 @@ def _on_axis(values, threshold, ends):
     low, high = limits = around(values, threshold, 0.06)
     step = 10 ** np.floor(np.log10((high - low) / 3))
     step *= next(k for k in (1, 2, 5, 10) if (high - low) / (k * step) <= 8)
-    ticks = step * np.arange(np.ceil(low / step), np.floor(high / step) + 1)
+    ticks = step * np.arange(np.ceil(low / step), np.floor(high / step) + 1) + 0.0  # no -0
     places = np.interp(ticks, limits, ends)
     marked = [(f"{place:.1f}", f"{tick:.4g}") for place, tick in zip(places, ticks, strict=True)]
     axis = {"start": ends[0], "end": ends[1], "ticks": marked}
