@@ -428,6 +428,52 @@ def test_a_second_click_takes_a_verdict_back_and_the_filter_follows(page):
 
 def test_verdicts_outlive_the_page(browser, written):
     context = browser.new_context()
+
+
+def test_verdicts_are_kept_by_file_whatever_pages_are_open(browser, pipe, images, tmp_path):
+    context = browser.new_context()
+    lists = [images.paths[:12], images.paths[::-1]]  # one more image, in another order
+    pages = []
+    for k, paths in enumerate(lists):
+        pages.append(context.new_page())
+        pages[k].goto(report(pipe, paths, tmp_path / f"{k}.html").as_uri())
+    first, second = pages
+    first.locator(".card", has_text="dent_08").focus()
+    first.keyboard.press("d")
+    sync_api.expect(second.locator("#export")).to_have_text("Save 1 verdicts (CSV)")
+    second.locator(".card", has_text="stain_12").focus()
+    second.keyboard.press("u")
+    second.locator(".card", has_text="good_03").focus()
+    second.keyboard.press("g")
+    first.reload()
+    sync_api.expect(first.locator("#export")).to_have_text("Save 2 verdicts (CSV)")
+    found = [verdict_of(first, name) for name in ("dent_08", "good_03", "good_04")]
+    assert found == ["defect", "good after all", None]
+    first.locator(".card", has_text="dent_08").focus()
+    first.keyboard.press("d")  # taken back, in all pages
+    second.reload()
+    sync_api.expect(second.locator("#export")).to_have_text("Save 2 verdicts (CSV)")
+    context.close()
+
+
+def test_the_page_stays_where_one_is(browser, pipe, tmp_path):
+    pixels = np.random.default_rng(0).integers(90, 110, (200, 16, 16), dtype=np.uint8)
+    written = report(pipe, pixels, tmp_path / "many.html", y=[*["good"] * 199, "big  scratch"])
+    page = browser.new_page(viewport={"width": 800, "height": 600})
+    page.goto(written.as_uri())
+    focused = "document.activeElement.querySelector('.name').textContent"
+    page.locator(".card").nth(40).click(modifiers=["Control"])
+    page.locator(".card").nth(43).click(modifiers=["Shift"])
+    page.locator('#selected [data-verdict="good"]').click()
+    assert page.evaluate(focused) == names(page)[44]
+    page.locator(".card").first.click()
+    for _ in range(150):
+        page.keyboard.press("ArrowRight")
+    page.click("#close")
+    page.wait_for_function(f"{focused} === document.querySelectorAll('.name')[150].textContent")
+    page.select_option("#type", "big  scratch")  # a browser would make one blank of two
+    assert names(page) == ["image 199"]
+    page.close()
     page = context.new_page()
     page.goto(written.as_uri())
     page.locator(".card").first.click()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -240,11 +239,8 @@ def _content(pipe, opened, described, types, parts):
     entries = _entries(opened, described, scorer, types, (low, high))
     words = [{key: entry.get(key) for key in _WORDS} for entry in entries]
     pictures = [{key: entry.get(key) for key in _PICTURES} for entry in entries]
-    # The name under which verdicts on these files are kept, whenever a report is written.
-    files = as_json([[entry["file"], entry["digest"]] for entry in words])
     terms = [name.removeprefix("z_") for name in z_columns(scorer)]
     data = {
-        "id": hashlib.sha256(files.encode()).hexdigest()[:16],
         "images": words,
         "terms": [{"name": name, "words": term_in_words(name)} for name in terms],
         "labelled": types is not None,

@@ -5,7 +5,6 @@
   const images = data.images;
   const STEP = 60; // cards that are made at a time
   const WORDS = { good: "good after all", defect: "defect", unsure: "unsure" };
-  const STORE = "skstructcore-report-" + data.id;
   const rates = [...document.querySelectorAll("tr[data-level]")];
   let level = data.fitted; // position in `rates`
   let order = [];
@@ -13,7 +12,7 @@
   let open = -1; // place in `order`
   let anchor = null; // where a selection with Shift begins
   const selected = new Set(); // positions of images
-  const verdicts = loadVerdicts();
+  const verdicts = new Map();
   const blocks = new Map();
 
   // --- small helpers -----------------------------------------------------------------------
@@ -384,10 +383,25 @@
   }
 
   // --- verdicts ----------------------------------------------------------------------------
+  // A verdict is kept by the name and content of its file: every report of that file finds it,
+  // and two open pages overwrite nothing of each other.
+  function keyOf(i) { return `skstructcore-verdict-${images[i].digest}-${images[i].file}`; }
+  function keep(i) {
+    try {
+      if (verdicts.has(i)) localStorage.setItem(keyOf(i), JSON.stringify(verdicts.get(i)));
+      else localStorage.removeItem(keyOf(i));
+    } catch { $("not-kept").hidden = false; } // they last as long as the page
+  }
   function loadVerdicts() {
     try {
-      return new Map(JSON.parse(localStorage.getItem(STORE) ?? "[]"));
-    } catch { return new Map(); }
+      images.forEach((_, i) => {
+        const kept = localStorage.getItem(keyOf(i));
+        if (kept) verdicts.set(i, JSON.parse(kept));
+        else verdicts.delete(i);
+      });
+    } catch { $("not-kept").hidden = false; }
+    drawExport();
+    document.querySelectorAll(".card").forEach(refresh);
   }
   function give(verdict, which) {
     const back = which.every((i) => verdicts.get(i)?.verdict === verdict);
@@ -395,16 +409,11 @@
     for (const i of which) {
       if (back) verdicts.delete(i);
       else verdicts.set(i, { verdict, time, decision: decisionOf(images[i]) });
+      keep(i);
       redraw(i);
     }
-    keep();
     drawExport();
     return !back;
-  }
-  function keep() {
-    try {
-      localStorage.setItem(STORE, JSON.stringify([...verdicts]));
-    } catch { $("not-kept").hidden = false; } // they last as long as the page
   }
   function giveOpen(verdict) {
     if (give(verdict, [order[open]]) && open + 1 < order.length) step(1);
@@ -526,13 +535,15 @@
     $("printed").textContent = shown < order.length
       ? `The ${order.length - shown} images that do not follow are accepted.` : "";
   });
+  addEventListener("storage", () => { // another open page has a new verdict
+    if ($("not-kept").hidden) loadVerdicts();
+  });
   addEventListener("beforeunload", (event) => {
     if (verdicts.size && !$("not-kept").hidden) event.preventDefault();
   });
   $("filters").open = innerWidth > 700; // images come first on a phone
   marks[0]?.setAttribute("tabindex", 0);
+  loadVerdicts();
   setLevel(data.fitted);
   list();
-  keep();
-  drawExport();
 })();
