@@ -342,16 +342,9 @@ def test_all_rejected_images_are_printed_and_the_rest_is_counted(browser, pipe, 
     assert n_rejected >= 70 and page.locator(".badge.rejected").count() == 60
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
-    assert page.locator(".card").count() == 201  # what cannot be read stands at the end
     assert page.locator(".badge.rejected").count() == n_rejected
-    page.emulate_media(media="screen")
-    page.fill("#search", ".png")
-    page.get_by_text("200 of 201 images.").wait_for()
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    page.emulate_media(media="print")
-    assert page.locator(".badge.rejected").count() == n_rejected
-    n_left = 200 - page.locator(".card").count()
-    assert page.locator("#printed").inner_text().startswith(f"The {n_left} images")
+    n_left = 201 - page.locator(".card").count()  # what cannot be read stands at the end
+    assert n_left > 0 and page.locator("#printed").inner_text().startswith(f"The {n_left} images")
     page.close()
 
 
@@ -428,6 +421,13 @@ def test_a_second_click_takes_a_verdict_back_and_the_filter_follows(page):
 
 def test_verdicts_outlive_the_page(browser, written):
     context = browser.new_context()
+    page = context.new_page()
+    page.goto(written.as_uri())
+    page.locator(".card").first.click()
+    page.keyboard.press("d")
+    page.reload()
+    sync_api.expect(page.locator("#export")).to_have_text("Save 1 verdicts (CSV)")
+    context.close()
 
 
 def test_verdicts_are_kept_by_file_whatever_pages_are_open(browser, pipe, images, tmp_path):
@@ -474,13 +474,6 @@ def test_the_page_stays_where_one_is(browser, pipe, tmp_path):
     page.select_option("#type", "big  scratch")  # a browser would make one blank of two
     assert names(page) == ["image 199"]
     page.close()
-    page = context.new_page()
-    page.goto(written.as_uri())
-    page.locator(".card").first.click()
-    page.keyboard.press("d")
-    page.reload()
-    sync_api.expect(page.locator("#export")).to_have_text("Save 1 verdicts (CSV)")
-    context.close()
 
 
 def test_a_browser_that_keeps_no_verdicts_says_so(browser, written, page):

@@ -169,7 +169,8 @@
     $("more").textContent = `Show more images (${order.length - shown} left)`;
   }
 
-  function focusCard(place) {
+  function focusCard(place) { // or the last one, where there are fewer
+    place = Math.min(place, order.length - 1);
     while (place >= shown && shown < order.length) more();
     ($("cards").children[place]?.querySelector("button") ?? $("gallery")).focus();
   }
@@ -198,14 +199,16 @@
     else show(place);
   }
   // Verdict on what is selected, or on the image in focus, and on to the next.
-  function judge(verdict, i = null) {
-    const place = i === null ? 0 : order.indexOf(i);
-    const alone = selected.size === 0;
-    const given = give(verdict, alone ? [i] : [...selected]);
+  function judge(verdict, i) {
+    const judged = selected.size ? [...selected] : [i];
+    const places = judged.map((k) => order.indexOf(k));
+    let next = Math.max(...places) + (give(verdict, judged) ? 1 : 0);
     select([]);
-    const filtered = $("verdict").value !== "";
-    if (filtered) list(); // what has a verdict now may not be shown any more
-    focusCard(Math.min(alone && given && !filtered ? place + 1 : place, order.length - 1));
+    if ($("verdict").value !== "") { // what has a verdict now may not be shown any more
+      list();
+      next = Math.min(...places);
+    }
+    focusCard(next);
   }
   function galleryKey(event) {
     const focus = document.activeElement.closest(".card");
@@ -516,7 +519,7 @@
   $("detail").addEventListener("close", () => {
     const i = order[open];
     if ($("verdict").value) list(); // a new verdict may have moved it out of what is shown
-    (document.querySelector(`.card[data-i="${i}"]`) ?? document.querySelector(".card") ?? $("gallery")).focus();
+    focusCard(order.includes(i) ? order.indexOf(i) : open);
   });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
@@ -530,10 +533,10 @@
   });
   // On paper: all cards up to the last rejected one.
   addEventListener("beforeprint", () => {
-    const last = order.findLastIndex((i) => decisionOf(images[i]) !== "accepted");
+    const last = order.findLastIndex((i) => decisionOf(images[i]) === "rejected");
     while (shown <= last) more();
     $("printed").textContent = shown < order.length
-      ? `The ${order.length - shown} images that do not follow are accepted.` : "";
+      ? `The ${order.length - shown} images that do not follow are accepted or cannot be read.` : "";
   });
   addEventListener("storage", () => { // another open page has a new verdict
     if ($("not-kept").hidden) loadVerdicts();
