@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import sys
 from io import BytesIO
@@ -21,8 +22,8 @@ from skstructcore import (
     RoutedKNNScorer,
     StructCoreScorer,
     make_structcore,
-)
     recalibrate,
+)
 from skstructcore._utils.versions import versions_of
 from skstructcore.datasets import DatasetError, ImageSet, load_verdicts
 from skstructcore.display import ScoreShiftDisplay
@@ -136,7 +137,6 @@ def test_the_page_says_what_was_fitted_on_what(page):
     assert "ConvFeatures, model efficientnet_lite0" in page
 
 
-def test_nothing_in_the_page_leads_outside_and_only_its_own_script_may_run(page):
 def test_groups_are_counted_among_the_training_images():
     rng = np.random.default_rng(0)
     X, groups = rng.normal(size=(60, 4, 4, 8)), np.repeat(np.arange(24), [2] * 20 + [5] * 4)
@@ -150,6 +150,7 @@ def test_groups_are_counted_among_the_training_images():
     assert "Threshold from" not in dict(facts(pipe))
 
 
+def test_nothing_in_the_page_leads_outside_and_only_its_own_script_may_run(page):
     addresses = set(re.findall(r"https?://[^\s\"'<]+", page))
     assert addresses <= {"http://www.w3.org/2000/svg"}  # a name, not an address
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
@@ -176,7 +177,8 @@ def test_titles_kinds_and_names_cannot_become_markup(page, pipe, tmp_path):
 def test_labels_and_titles_that_are_not_utf_8_are_written(pipe, images, tmp_path):
     odd = ImageSet(images.paths[:2], ["good", "\udcff"])
     page = report(pipe, odd, tmp_path / "r.html", title="\udcfe").read_text()
-    assert block(page, "data")["images"][1]["type"] == "\udcff" and "udcfe" in page
+    assert block(page, "data")["images"][1]["type"] == r"$'\xff'" and "udcfe" in page
+    assert '<option value="$&#39;\\xff&#39;">' in page
 
 
 def test_files_that_cannot_be_read_are_listed_with_the_reason(pipe, folder, images, tmp_path):
@@ -331,12 +333,22 @@ def test_without_jinja_no_image_is_scored(tmp_path, monkeypatch):
         report(None, ["nowhere.png"], tmp_path / "r.html")
 
 
-def test_verdicts_are_kept_for_the_files_whenever_their_report_is_written(pipe, images, tmp_path):
-    first = report(pipe, images, tmp_path / "a.html").read_text()
-    again = report(pipe, images.paths, tmp_path / "b.html", title="once more").read_text()
-    other = report(pipe, images.paths[:12], tmp_path / "c.html").read_text()
-    ids = [block(page, "data")["id"] for page in (first, again, other)]
-    assert ids[0] == ids[1] != ids[2]
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_names_that_need_quoting_are_shown_whole(pipe, tmp_path):
+    paths = [f"{tmp_path}/{name}" for name in ("L\udcf6t_3.png", "c\nd.png", "a\\b.png")]
+    for path in paths:
+        Image.new("L", (48, 48), 100).save(path)
+    page = report(pipe, [*paths, paths[2]], tmp_path / "r.html").read_text()
+    folder = tmp_path.name  # as a name occurs twice
+    shown = [entry["name"] for entry in block(page, "data")["images"][:3]]
+    assert shown == [f"$'{folder}/L\\xf6t_3.png'", f"$'{folder}/c\\x0ad.png'", f"{folder}/a\\b.png"]
+
+
+def test_parts_of_an_image_set_are_decided_as_a_whole(images, tmp_path):
+    pipe = fit_pipe(parts=[i // 2 for i in range(19)])
+    views = ImageSet(images.paths[:4], KINDS[:4], parts=["a", "a", "b", "b"])
+    page = report(pipe, views, tmp_path / "r.html").read_text()
+    assert [entry["part"]["name"] for entry in block(page, "data")["images"]] == list("aabb")
 
 
 def test_names_of_products_are_no_formulas_in_the_table_of_verdicts(tmp_path):
@@ -382,6 +394,8 @@ def test_marks_lie_on_their_side_of_the_thresholds():
     assert float(high["x"]) < drawn["x"]["threshold"] < float(low["x"])
     assert float(high["y"]) < drawn["y"]["threshold"] < float(low["y"])  # up is less
     assert [float(tick) for _, tick in drawn["y"]["ticks"]] == [1, 2, 3, 4, 5]
+    drawn = draw_shift(ScoreShiftDisplay([-0.1, 3.0], [5.0, 1.0], 1.0, 4.0), [0, 1])
+    assert next(tick for _, tick in drawn["x"]["ticks"]) == "0"
 
 
 def test_a_fault_looks_like_a_fault(pipe, images, tmp_path):
@@ -394,8 +408,6 @@ def test_a_fault_looks_like_a_fault(pipe, images, tmp_path):
 
 
 def test_what_is_no_pipeline_of_this_package_is_refused(tmp_path):
-    drawn = draw_shift(ScoreShiftDisplay([-0.1, 3.0], [5.0, 1.0], 1.0, 4.0), [0, 1])
-    assert next(tick for _, tick in drawn["x"]["ticks"]) == "0"
     from sklearn.ensemble import IsolationForest
 
     with pytest.raises(ValueError, match="make_structcore"):
@@ -521,18 +533,6 @@ def test_a_thin_mask_does_not_vanish_when_it_is_reduced():
     np.testing.assert_array_equal(within(path["d"], small.shape), small)
 
 
-def test_an_outline_goes_around_every_cell_and_hole():
-    inside = np.random.default_rng(0).random((12, 9)) > 0.4
-    np.testing.assert_array_equal(within(outline(inside, (0, 0, 1, 1))["d"], (12, 9)), inside)
-    assert outline(np.ones((2, 3), bool), (0, 0, 2, 3))["d"] == "M0 0h3M0 2h3M0 0v2M3 0v2"
-
-
-# --- verdicts -----------------------------------------------------------------------------------
-
-
-def write_verdicts(path, *rows):
-    head = "file,digest,verdict,decision,p_value,route,time"
-    path.write_text("\r\n".join([head, *rows]) + "\r\n")
 def test_what_is_reduced_stays_where_it_was():
     mask = np.zeros((300, 4000), bool)  # of a line scan: 9.4 blocks of 32 rows
     mask[200:224, 1800:2200] = True
@@ -545,6 +545,18 @@ def test_what_is_reduced_stays_where_it_was():
     assert across * columns[0] < 1801 and across * (columns[-1] + 1) > 2199
 
 
+def test_an_outline_goes_around_every_cell_and_hole():
+    inside = np.random.default_rng(0).random((12, 9)) > 0.4
+    np.testing.assert_array_equal(within(outline(inside, (0, 0, 1, 1))["d"], (12, 9)), inside)
+    assert outline(np.ones((2, 3), bool), (0, 0, 2, 3))["d"] == "M0 0h3M0 2h3M0 0v2M3 0v2"
+
+
+# --- verdicts -----------------------------------------------------------------------------------
+
+
+def write_verdicts(path, *rows):
+    head = "file,digest,verdict,decision,p_value,route,time"
+    path.write_text("\r\n".join([head, *rows]) + "\r\n")
     return path
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from numbers import Integral
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
@@ -87,7 +86,8 @@ def report(
         What the images show; None: the labels of the `ImageSet`, else unknown.
     parts : array-like of shape (n_images,), default=None
         The part that each image is a view of. Parts are decided as a whole, as `describe_parts`
-        does; the pipeline must have been fitted with ``bank__parts=``.
+        does; the pipeline must have been fitted with ``bank__parts=``. None: what the `ImageSet`
+        says, if it was.
     title : str, default="Inspection report"
     thumbnail : int, default=None
         Longer side of the pictures in the page, in pixels. None: 256, and 192 for more than 1,000
@@ -139,7 +139,11 @@ def report(
             "that matter, with the smallest p-values for instance; or raise max_images."
         )
     types = labels_of(images, y)
+    if types is not None:
+        types = np.array([escape_name(label) for label in types])
     check_same_length(images=range(n_images), y=types, parts=parts)
+    if parts is None and pipe[-1].part_decision_ is not None:
+        parts = listed.annotations.parts
     if parts is not None:
         parts = check_labels(parts, n_images, "parts").astype(str)
         check_fitted_with_parts(pipe[-1])
@@ -173,10 +177,11 @@ def report(
 def _opened(images, i, load_mask, folder, sides):
     """What there is of an image before it is judged; `folder` is that of the page."""
     item = images.items[i]
-    opened = {"file": f"image {i}"}
+    opened = {"file": f"image {i}", "path": PurePath(f"image {i}")}
     if isinstance(item, str):
         place = split_name(item).path
-        opened = {"file": escape_name(item), "href": _link(place, folder), "whole": place == item}
+        opened = {"file": escape_name(item), "path": PurePath(item)}
+        opened |= {"href": _link(place, folder), "whole": place == item}
     try:
         image = images.read(i)
         opened |= {"digest": images.digest(i), "size": image.size[::-1]}
@@ -272,14 +277,14 @@ def _content(pipe, opened, described, types, parts):
 def _entries(opened, described, scorer, types, limits):
     """All that is known of each image, by the names in `_WORDS` and `_PICTURES`."""
     # Names without folders; with the last one where files of several share a name.
-    names = [re.split(r"[\\/]", one["file"]) for one in opened]
-    n_last = 2 if len({name[-1] for name in names}) < len(names) else 1
+    n_last = 2 if len({one["path"].name for one in opened}) < len(opened) else 1
+    names = [escape_name(PurePath(*one["path"].parts[-n_last:]).as_posix()) for one in opened]
     smallest = {name: decision.smallest_rate for name, decision in scorer.routes_.decisions.items()}
     rows = described.assign(least=routes_of(described).map(smallest)).to_dict("index")
     entries = []
     for i, (one, name) in enumerate(zip(opened, names, strict=True)):
         type_of = None if types is None else types[i]
-        entries.append({**one, "name": "/".join(name[-n_last:]), "type": type_of})
+        entries.append({**one, "name": name, "type": type_of})
         if i in rows:
             row, heat, box = rows[i], rows[i]["heat"], rows[i]["box"]
             entries[i] |= {
