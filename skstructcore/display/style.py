@@ -28,8 +28,9 @@ else:
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, GREY = "#56B4E9", "#E69F00", "#555555"
 _LABEL_COLORS = (ORANGE, GREEN, PURPLE, AMBER, SKY, "#000000", "#8C6D1F", GREY)
-_LABEL_MARKERS = "^sDvPX<>"
-_LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), ("black", "--"))
+_LABEL_MARKERS = "^sDvPX<"  # 7, with 8 colours: 56 pairs, as neither number divides the other
+_LINE_COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, "black")
+_LINE_DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 5, with 6 colours: 30 pairs
 # Colours of inferno from a quarter of its length on.
 _STOPS = (
     (87, 16, 110), (124, 29, 109), (160, 42, 99), (195, 59, 79), (224, 85, 54), (243, 120, 25),
@@ -61,7 +62,7 @@ def as_text(name: object) -> str:
 def label_styles(labels: Iterable[str]) -> dict[str, dict[str, str]]:
     """A colour and a marker for each label; good images, and those of no label, share one."""
     styles, usual = {}, (GOOD, UNLABELLED)
-    others = cycle(zip(_LABEL_COLORS, _LABEL_MARKERS, strict=True))
+    others = zip(cycle(_LABEL_COLORS), cycle(_LABEL_MARKERS), strict=True)
     for label in dict.fromkeys(labels):
         color, marker = (BLUE, "o") if label in usual else next(others)
         styles[label] = {"color": color, "marker": marker}
@@ -74,14 +75,14 @@ def by_label(labels: NDArray[Any] | None, n_images: int) -> list[tuple[str, dict
     return [(label, style, labels == label) for label, style in label_styles(labels).items()]
 
 
-def line_style(k: int) -> dict[str, str]:
+def line_style(k: int) -> dict[str, Any]:
     """Colour and dashes of the k-th line of a picture."""
-    color, dashes = _LINES[k % len(_LINES)]
-    return {"color": color, "ls": dashes}
+    colors, dashes = _LINE_COLORS, _LINE_DASHES
+    return {"color": colors[k % len(colors)], "ls": dashes[k % len(dashes)]}
 
 
 def overlay_colors(n_colors: int = 256) -> NDArray[np.uint8]:
-    """Colours of a map on its image, RGBA: from transparent to yellow, in order in grey, too."""
+    """Colours of a map on its image, RGBA: from transparent to yellow, in order in grey too."""
     steps = np.linspace(0, 1, n_colors)
     stops = np.linspace(0, 1, len(_STOPS))
     channels = [np.interp(steps, stops, values) for values in zip(*_STOPS, strict=True)]

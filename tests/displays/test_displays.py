@@ -22,6 +22,7 @@ from skstructcore.display import (
     ScoreHistogramDisplay,
     ScoreShiftDisplay,
 )
+from skstructcore.display.style import label_styles, line_style
 from skstructcore.evaluation import evaluate
 
 EVERY = [
@@ -118,6 +119,26 @@ def test_drawing_again_takes_no_room_from_the_axes(display):
         figure.draw_without_rendering()
     assert ax.get_position().width == pytest.approx(width, rel=0.01)
     assert figure.axes == [ax]
+
+
+def test_labels_and_lines_look_alike_only_in_large_numbers():
+    looks = [tuple(look.values()) for look in label_styles(map(str, range(57))).values()]
+    assert len(set(looks[:56])) == 56 and looks[56] == looks[0]
+    assert len({tuple(line_style(k).values()) for k in range(30)}) == 30
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: OperatingPointDisplay([0.1], n_good=20), "n_good without false_alarms"),
+        (lambda: BankDisplay([0, 1], [0, 1]), r"shape \(n_entries, 2\), got \(2,\)"),
+        (lambda: DependenceDisplay([1, 2], [1, 1], limit=[1, 2, 3]), "lags has 2, limit has 3"),
+        (lambda: DriftDisplay(pd.DataFrame({"a": []}), {"a": 2.0}), "log10_evidence is empty"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_it_is_drawn(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 ODD = ["$x_{$", "$a$b$c$", "a\nb", "\udcff", "<b>|=1"]
