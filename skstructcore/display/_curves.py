@@ -18,6 +18,7 @@ from ..images.image_list import ImagesLike
 from ..images.labels import GOOD
 from ..metrics import curve_until, pro_curve
 from ..pipeline.steps import fitted_steps
+from ..scoring.conformal import ROUNDING
 from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
 from ._base import Display, ScoredDisplay, check_described
 from .style import BLUE, GREEN, GREY, ORANGE, Axes, drawing, line_style, percent_axis
@@ -53,7 +54,8 @@ class OperatingPointDisplay(ScoredDisplay):
     Attributes
     ----------
     false_alarms_low, false_alarms_high : ndarray of shape (n_rates,), or None
-        95 % interval of each share of false alarms (Clopper and Pearson); None without `n_good`.
+        95 % interval of each share of false alarms (Clopper and Pearson): from `n_good`, or from
+        the table; else None.
 
     Examples
     --------
@@ -92,7 +94,9 @@ class OperatingPointDisplay(ScoredDisplay):
                 raise ValueError(f"{name} must be shares between 0 and 1, got {shares.tolist()}.")
         self.false_alarms_low = self.false_alarms_high = None
         if self.n_good is not None:
-            if self.false_alarms is None or self.n_good < 1:
+            if self.false_alarms is None:
+                raise ValueError("n_good without false_alarms: give both, or none.")
+            if self.n_good < 1:
                 raise ValueError(_NO_GOOD)
             n = self.n_good if self.n_independent is None else self.n_independent
             self.false_alarms_low, self.false_alarms_high = share_interval(self.false_alarms, n)
@@ -162,13 +166,21 @@ class OperatingPointDisplay(ScoredDisplay):
         asked_rate, ax
             See the class and `plot`.
         """
+        rates = table["false_alarm_rate"]
+        possible = table.get("rate", rates)  # larger where images are too few
+        smallest = possible[possible > rates + ROUNDING].max()
         # What is found is the same in the rows of all routes.
-        table = table.drop_duplicates("false_alarm_rate")
+        table = table.drop_duplicates("false_alarm_rate").sort_values("false_alarm_rate")
         shares = table.get("found", table.get("painted_found"))
         if shares is None:
             raise ValueError("The table has no column found: call operating_points with images.")
         optional = (table.get(name) for name in ("false_alarms", "smallest_found"))
-        return cls(table["false_alarm_rate"], shares, *optional, asked_rate).plot(ax)
+        numbers = table["false_alarm_rate"], shares, *optional, asked_rate
+        display = cls(*numbers, smallest_rate=float(np.nan_to_num(smallest)))
+        if "false_alarms_low" in table:
+            display.false_alarms_low = table["false_alarms_low"].to_numpy()
+            display.false_alarms_high = table["false_alarms_high"].to_numpy()
+        return display.plot(ax)
 
     def table(self) -> pd.DataFrame:
         """Return the numbers of the picture, a row a rate."""
@@ -181,10 +193,11 @@ class OperatingPointDisplay(ScoredDisplay):
             ax.plot(rates, self.found, "o-", color=ORANGE, label="defects found")
         if self.false_alarms is not None:
             ax.plot(rates, self.false_alarms, "s--", color=BLUE, label="good images rejected")
-        if self.n_good is not None:
+        if self.false_alarms_low is not None:
             is_grouped = self.n_independent not in (None, self.n_good)
-            among = f"{self.n_good} images" + f", {self.n_independent} groups" * is_grouped
-            band = {"color": BLUE, "alpha": 0.18, "lw": 0, "label": f"95 % interval ({among})"}
+            among = f" ({self.n_good} images" + f", {self.n_independent} groups" * is_grouped + ")"
+            label = "95 % interval" + (among if self.n_good else "")
+            band = {"color": BLUE, "alpha": 0.18, "lw": 0, "label": label}
             ax.fill_between(rates, self.false_alarms_low, self.false_alarms_high, **band)
         if self.smallest_found is not None:
             label = "smallest painted defect found, of the shorter side"

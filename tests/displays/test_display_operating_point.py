@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binom
+from sklearn.pipeline import make_pipeline
 
+from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
 from skstructcore.display import OperatingPointDisplay
+from skstructcore.lifecycle import operating_points
 
 
 def band(shares, n_good, **options):
@@ -85,6 +88,22 @@ def test_operating_points_of_the_lifecycle_can_be_drawn():
     assert measured.found.tolist() == [0.5, 0.5]
     with pytest.raises(ValueError, match="with images"):
         OperatingPointDisplay.from_table(table[["route", "false_alarm_rate"]])
+
+
+def test_tables_of_the_lifecycle_are_drawn_as_from_the_pipeline(labels):
+    options = {"false_alarm_rate": 0.1, "threshold": "guaranteed"}
+    fitted = make_pipeline(CoresetBank(1.0), RoutedKNNScorer(), StructCoreScorer(**options))
+    fitted.fit(np.random.default_rng(0).normal(size=(19, 4)))
+    table = operating_points(fitted, false_alarm_rates=[0.1, 0.001])
+    columns = {"found": 0.5, "false_alarms": 0.1}
+    limits = {"false_alarms_low": [0.05, 0.0], "false_alarms_high": [0.3, 0.2]}
+    display = OperatingPointDisplay.from_table(table.assign(**columns, **limits))
+    assert display.smallest_rate == pytest.approx(0.05)  # of 19 images, as in `from_estimator`
+    asked = display.ax_.lines[-1].get_ydata()
+    np.testing.assert_allclose(asked, [0.05, 0.1])
+    assert display.false_alarms_high.tolist() == [0.2, 0.3] and "95 % interval" in labels(
+        display.ax_
+    )
 
 
 def test_false_alarms_far_above_what_was_asked_for_are_in_the_picture():
