@@ -26,7 +26,7 @@ from .style import SKY, as_text, drawing, map_limits, new_figure, overlay_colors
 
 _OURS = "distance / threshold"
 _MOST_IMAGES = 100  # all are in memory, and each has axes of its own
-_MOST_COLUMNS = 6  # of a line without heading
+_MOST_COLUMNS = 6  # of a line
 _CASES = {
     "hardest defects": (False, 1),
     "most suspicious good images": (True, -1),
@@ -299,12 +299,10 @@ def _on_images(maps, images):
 def _new_grid(n_images, width, rows):
     """Axes of a new figure, of shape (n_images, width): an image and its maps side by side.
 
-    Images of one heading of `rows` share a line; None: lines are filled.
+    Images of one heading of `rows` share lines; None: there are no headings.
     """
     headings = [""] * n_images if rows is None else list(map(str, rows))
-    per_line = max(map(headings.count, headings))
-    if rows is None:
-        per_line = min(per_line, max(1, _MOST_COLUMNS // width))
+    per_line = min(max(map(headings.count, headings)), max(1, _MOST_COLUMNS // width))
     lines, heights, n_columns = [], [], per_line * width
     for heading in dict.fromkeys(headings):
         members = [i for i in range(n_images) if headings[i] == heading]
@@ -312,8 +310,9 @@ def _new_grid(n_images, width, rows):
         for start in range(0, len(cells), n_columns):
             line = cells[start : start + n_columns]
             # A heading has a line of the grid to itself, so that no title runs into it.
-            lines += [[heading] * n_columns, line + [""] * (n_columns - len(line))]
-            heights += [0.2 if heading else 0.01, 1]
+            above = "" if start else heading
+            lines += [[above] * n_columns, line + [""] * (n_columns - len(line))]
+            heights += [0.2 if above else 0.01, 1]
     figure = new_figure((2.1 * n_columns, 1.3 * len(lines) + 0.9))
     axes = figure.subplot_mosaic(lines, height_ratios=heights, empty_sentinel="")
     for heading in filter(None, dict.fromkeys(headings)):

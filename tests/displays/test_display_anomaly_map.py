@@ -178,3 +178,12 @@ def test_maps_that_are_no_images_are_refused():
     photos = np.zeros((2, 8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match=r"maps\['ours'\] must have the shape \(n_images, H, W\)"):
         AnomalyMapDisplay.from_predictions(photos, {"ours": np.zeros((2, 8))})
+
+
+def test_many_images_of_one_heading_fill_several_lines():
+    photos = [np.zeros((8, 8, 3), np.uint8)] * 9
+    maps = {"ours": [np.eye(8)] * 9}
+    figure = AnomalyMapDisplay(photos, maps, rows=["a"] * 7 + ["b"] * 2).plot().figure_
+    assert figure.get_size_inches()[0] < 14
+    words = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert words.count("a") == words.count("b") == 1
