@@ -344,15 +344,8 @@ class RoutingDisplay(ScoredDisplay):
         shift = np.random.default_rng(0).uniform(-0.3, 0.3, n_images)
         heights = np.array([rows.index(name) for name in self.nearest_route]) + shift
         for label, style, mine in by_label(labels, n_images):
-            ax.plot(
-                self.ratio[mine],
-                heights[mine],
-                ls="",
-                label=as_text(label),
-                alpha=0.6,
-                ms=5,
-                **style,
-            )
+            look = {"label": as_text(label), "ls": "", "ms": 5, "alpha": 0.6, **style}
+            ax.plot(self.ratio[mine], heights[mine], **look)
         ax.axvline(1, color="0.3", ls="--", lw=1)
         ax.text(1, 1, f" {UNKNOWN} →", fontsize=9, va="bottom", transform=ax.get_xaxis_transform())
         ax.set_xscale("log", subs=(2, 5))
