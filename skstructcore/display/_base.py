@@ -98,7 +98,7 @@ class ScoredDisplay(Display):
         ax : Axes, default=None
             See `plot`.
         **options
-            None, unless a display says so.
+            What the class's own `from_estimator` lists; most take none.
         """
         drawing()
         labels = cls._labels_of(images, y)  # errors before the work
@@ -134,7 +134,7 @@ class ScoredDisplay(Display):
 
 
 def check_described(described: pd.DataFrame, *columns: str) -> None:
-    """Raise ValueError unless a table is of `describe`, and its columns know of every image."""
+    """Raise ValueError unless a table is what `describe` returns, with no gap in its columns."""
     missing = [name for name in columns if name not in getattr(described, "columns", ())]
     if missing:
         raise ValueError(f"described must be what describe returns: there is no {missing[0]!r}.")

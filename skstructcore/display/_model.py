@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline
 
 from .._utils.typing import ArrayLike, NDArray, Self
+from .._utils.validation import check_same_length
 from ..bank.dependence import MIN_FOR_SEQUENCE
 from ..images.image_list import ImagesLike
 from ..lifecycle.drift import DriftMonitor
@@ -34,9 +35,9 @@ class BankDisplay(Display):
         The route that each entry belongs to.
     explained : float, default=None
         Share of the variance that the two dimensions show.
-    n_images : int, default=None
-        Number of the training images, of which some may have no entry; None: up to the last one
-        that has.
+    is_there : array-like of shape (n_images,) of bool, default=None
+        Which training images have not been forgotten, with entries or not; None: all, up to the
+        last one that has an entry.
 
     Examples
     --------
@@ -54,7 +55,13 @@ class BankDisplay(Display):
     _: KW_ONLY
     routes: ArrayLike | None = None
     explained: float | None = None
-    n_images: int | None = None
+    is_there: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.coordinates.shape[1:] != (2,):
+            shape = self.coordinates.shape
+            raise ValueError(f"coordinates must have shape (n_entries, 2), got {shape}.")
 
     @classmethod
     def from_estimator(cls, pipe: Pipeline, *, ax: Axes | None = None) -> Self:
@@ -73,12 +80,13 @@ class BankDisplay(Display):
         is_routed = len(bank.route_names) > 1
         routes = np.array(bank.route_names, dtype=object)[bank.routes] if is_routed else None
         explained = float(np.nan_to_num(pca.explained_variance_ratio_.sum()))
-        options = {"explained": explained, "n_images": estimator.n_images_}
+        options = {"explained": explained, "is_there": estimator.images_.is_there}
         return cls(coordinates, bank.image_index, routes=routes, **options).plot(ax)
 
     def entries_per_image(self) -> NDArray[np.int64]:
         """Count the entries that come from each training image, by its position."""
-        return np.bincount(self.image_index, minlength=self.n_images or 0)
+        n_images = 0 if self.is_there is None else len(self.is_there)
+        return np.bincount(self.image_index, minlength=n_images)
 
     def _draw(self, ax):
         options = {"cmap": "cividis", "vmin": 0, "vmax": max(int(self.image_index.max()), 1)}
@@ -104,7 +112,8 @@ class BankDisplay(Display):
         ax = self._begin(ax, (7.4, 3.2))
         counts = self.entries_per_image()
         ax.stairs(counts, np.arange(len(counts) + 1) - 0.5, fill=True, color=BLUE, lw=0)
-        ax.axhline(counts.mean(), color=GREY, ls="--", label="mean")
+        n_images = len(counts) if self.is_there is None else np.sum(self.is_there)
+        ax.axhline(counts.sum() / n_images, color=GREY, ls="--", label="mean")
         for image in np.argsort(-counts, kind="stable")[:3]:
             ax.text(image, counts[image], str(image), ha="center", va="bottom", fontsize=8)
         ax.set(xlabel="training image, by position", ylabel="entries of the bank")
@@ -120,7 +129,7 @@ class DependenceDisplay(Display):
     Parameters
     ----------
     lags : array-like of shape (n_lags,)
-        Distances in the sequence of the training images; of a range of lags, the smallest.
+        Distances in the sequence of the training images; the smallest of each range of lags.
     ratio : array-like of shape (n_lags,)
         How many patches have their nearest bank entry in an image at this lag, divided by what
         the shares of the entries let expect: 1 where images are independent.
@@ -145,6 +154,11 @@ class DependenceDisplay(Display):
     _: KW_ONLY
     limit: ArrayLike | None = None
     block_length: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if np.ndim(self.limit):
+            check_same_length(lags=self.lags, limit=self.limit)
 
     @classmethod
     def from_estimator(
@@ -209,7 +223,7 @@ class DriftDisplay(Display):
     log10_alarm : mapping of column to float
         Where each test gives an alarm.
     alarms : sequence of (position, text), default=()
-        What was noticed.
+        Each alarm: its image, and the name of its test.
 
     Examples
     --------
@@ -222,12 +236,14 @@ class DriftDisplay(Display):
     """
 
     _size = (8, 3.8)
+    _arrays = ("log10_evidence",)
 
     log10_evidence: pd.DataFrame
     log10_alarm: Mapping[str, float]
     alarms: Sequence[tuple[int, str]] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if missing := [name for name in self.log10_evidence if name not in self.log10_alarm]:
             raise ValueError(f"log10_alarm has no entry for the tests {missing}.")
 
@@ -266,12 +282,11 @@ class DriftDisplay(Display):
         for i in range(len(described)):
             monitor.update(described.iloc[i : i + 1])
             tables.append(monitor.evidence())
-        route, kind = tables[-1]["route"], tables[-1]["kind"]
-        names = kind.where(route == "all", route + ": " + kind).tolist()
+        names = [_test_name(test) for test in tables[-1].itertuples()]
         rows = np.array([table["log10_evidence"] for table in tables])
         evidence = pd.DataFrame(rows, range(first, first + len(rows)), names)
         limits = dict(zip(names, tables[-1]["log10_alarm"], strict=True))
-        alarms = [(alarm.image, alarm.kind) for alarm in monitor.alarms_[n_alarms:]]
+        alarms = [(alarm.image, _test_name(alarm)) for alarm in monitor.alarms_[n_alarms:]]
         return cls(evidence, limits, alarms).plot(ax)
 
     def _draw(self, ax):
@@ -290,3 +305,7 @@ class DriftDisplay(Display):
             ax.text(position, 1.01 + 0.06 * (k % 3), name, fontsize=8, **up)
         ax.set(xlabel="image, by position in the stream", ylabel="evidence of a change (log10)")
         legend_beside(ax)
+
+
+def _test_name(test):
+    return test.kind if test.route == "all" else f"{test.route}: {test.kind}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.pipeline import make_pipeline
 
-from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
+from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer, forget
 from skstructcore.display import BankDisplay, DependenceDisplay
 
 
@@ -29,6 +29,14 @@ def test_training_images_without_an_entry_are_counted():
     pipe = make_pipeline(CoresetBank(6, random_state=0), RoutedKNNScorer(), StructCoreScorer())
     counts = BankDisplay.from_estimator(pipe.fit(X, coresetbank__groups=None)).entries_per_image()
     assert counts.reshape(2, 6).sum(axis=0).tolist() == [1] * 6 and counts[-1] == 0
+
+
+def test_images_that_were_forgotten_do_not_count_in_the_mean():
+    X = np.random.default_rng(0).normal(size=(40, 4))
+    pipe = make_pipeline(CoresetBank(1.0), RoutedKNNScorer(), StructCoreScorer()).fit(X)
+    display = BankDisplay.from_estimator(forget(pipe, X[:15]))
+    assert display.entries_per_image().tolist() == [0] * 15 + [1] * 25
+    assert display.plot_images().ax_.lines[0].get_ydata()[0] == 1
 
 
 def test_bank_of_one_feature_can_be_drawn():
