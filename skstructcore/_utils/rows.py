@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -61,12 +62,15 @@ class LazyRows(ABC):
 
 
 def image_key(key: Any, name: str) -> Any:
-    """What indexes images, without the ``...`` that scikit-learn adds; IndexError for more."""
+    """What indexes images: an int, slice or list; IndexError for what changes or adds axes.
+
+    The ``...`` that scikit-learn adds is taken away.
+    """
     if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
         key = key[0]
-    if isinstance(key, tuple):
+    if isinstance(key, tuple | bool | np.bool_ | None) or np.ndim(key) > 1:
         raise IndexError(f"{name} is indexed by image only, got {key!r}")
-    return key
+    return key if isinstance(key, slice) or np.ndim(key) else operator.index(key)
 
 
 def iter_placed(

@@ -78,7 +78,7 @@ class LazyFeatures(LazyRows):
     ) -> NDArray[np.float32] | LazyFeatures:
         """One image's features as an array for an int, else the lazy features of a subset."""
         index = image_key(index, "LazyFeatures")
-        if isinstance(index, (int, np.integer)):
+        if isinstance(index, int):
             return np.asarray(self[[index]])[0]
         categories = None if self.categories is None else self.categories[index]
         return with_attributes(self, images=self.images[index], categories=categories)
