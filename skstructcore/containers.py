@@ -25,7 +25,7 @@ class TrainingImages:
     nothing is known.
     """
 
-    groups: NDArray[np.int64]  # which are held out as a whole
+    groups: NDArray[np.int64]  # images of one are held out together
     routes: NDArray[np.int64] | None = None  # positions in `MemoryBank.route_names`
     digests: NDArray[np.str_] | None = None  # of the content; "" once it is forgotten
     names: NDArray[np.str_] | None = None  # in tables and messages; None of given features
@@ -36,8 +36,8 @@ class TrainingImages:
     left_out: NDArray[np.bool_] | None = None  # of the bank by `contamination`; default: none
     # Among all images that were given, defects too; later ones are numbered on. Default: in order.
     places: NDArray[np.int64] | None = None
-    # When each image came (0: with the fit) and was forgotten (0: it is there), where each change
-    # of the bank counts one; default: zeros.
+    # The number of the change of the bank with which each image came (0: the fit) and went (0: it
+    # is still there); default: zeros.
     came: NDArray[np.int64] | None = None
     went: NDArray[np.int64] | None = None
 
@@ -47,6 +47,7 @@ class TrainingImages:
                 object.__setattr__(self, name, np.zeros(len(self), dtype=dtype))
         if self.places is None:
             object.__setattr__(self, "places", np.arange(len(self)))
+        check_same_length(**columns_of(self))
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -67,21 +68,24 @@ class TrainingImages:
 
     def find(self, digests: ArrayLike) -> NDArray[np.int64]:
         """Position of the first image of each digest that is there; -1 where none is."""
-        place = {digest: i for i, digest in reversed([*enumerate(self.digests.tolist())])}
+        known = [] if self.digests is None else self.digests.tolist()
+        place = {digest: i for i, digest in reversed([*enumerate(known)])}
         place.pop("", None)  # of those that were forgotten
         return np.array([place.get(digest, -1) for digest in digests], dtype=np.int64)
 
     def join(self, other: TrainingImages) -> TrainingImages:
-        """Both; the others come now, and all else of them stays. They must know the same."""
+        """The rows of both, the others marked as new. Both must have the same columns."""
         came, places = np.full(len(other), self._next_change), self.n_given + other.places
         return join_rows(self, replace(other, came=came, places=places))
 
     def forget(self, which: NDArray[np.bool_]) -> TrainingImages:
-        """The same, without the digests and names of some images."""
-        names = None if self.names is None else np.where(which, "", self.names)
-        digests = np.where(which, "", self.digests)
+        """The same, with some images marked as gone: without their digests and names."""
+
+        def without(texts):
+            return None if texts is None else np.where(which, "", texts)
+
         went = np.where(which & self.is_there, self._next_change, self.went)
-        return replace(self, digests=digests, names=names, went=went)
+        return replace(self, digests=without(self.digests), names=without(self.names), went=went)
 
     def is_unchanged_since(self, which: NDArray[np.bool_], among: NDArray[np.bool_]) -> bool:
         """Whether images `which` came with the last change among those `among`."""
@@ -202,7 +206,8 @@ class _ImageContainer(OfTrainingImages):
         check_same_length(**columns_of(self))
         if self.images is not None and self.image_index is None:  # all of them
             if len(self.images) != len(self):
-                raise ValueError(f"images are {len(self.images)}, but there are {len(self)} rows.")
+                numbers = f"{len(self.images)} training images, but {len(self)} rows"
+                raise ValueError(f"There are {numbers}: image_index must say which these are.")
             object.__setattr__(self, "image_index", np.arange(len(self)))
 
     def __len__(self) -> int:
@@ -210,7 +215,7 @@ class _ImageContainer(OfTrainingImages):
 
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> Self:
         key = image_key(key, type(self).__name__)
-        if isinstance(key, int | np.integer):  # the image axis stays
+        if isinstance(key, int):  # the image axis stays
             if not -len(self) <= key < len(self):
                 # This error also ends a `for` loop over the images.
                 raise IndexError(f"there is no image {key}, there are {len(self)}")

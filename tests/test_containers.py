@@ -59,6 +59,11 @@ def test_all_that_belongs_to_an_image_is_cut_with_it(maps, key, rows):
 def test_indexing_pixels_is_an_error_and_a_loop_ends(maps):
     with pytest.raises(IndexError, match="indexed by image only"):
         maps[0, 1]
+    for key in (True, None, np.True_, [[0]], np.zeros((4, 1), bool)):
+        with pytest.raises(IndexError, match="indexed by image only"):
+            maps[key]
+    many = AnomalyMaps(np.zeros((300, 1, 1)))
+    assert len(many[np.uint8(255)]) == len(many[np.int8(-1)]) == 1
     assert [np.asarray(one).shape for one in maps] == [(1, 2, 3)] * 4
 
 
@@ -120,6 +125,13 @@ def test_what_is_known_of_some_training_images_only_is_not_lost_when_they_are_jo
     assert not less.is_unchanged_since(last, every) and less.is_unchanged_since(last, last)
 
 
+def test_images_of_which_no_digest_is_known_are_not_found_and_can_be_forgotten():
+    images = TrainingImages(np.arange(3))
+    assert images.find(["a", ""]).tolist() == [-1, -1]
+    less = images.forget(np.array([True, False, False]))
+    assert less.is_there.tolist() == [False, True, True] and less.digests is None
+
+
 def test_entries_of_two_banks_are_joined_route_by_route():
     def entries(values, images, routes, names):
         rows = np.array(values, dtype=np.float32)[:, np.newaxis]
@@ -145,6 +157,8 @@ def test_routes_are_selected_in_their_order_however_they_are_asked_for(bank):
 
 
 def test_columns_of_another_length_are_an_error_that_names_them():
+    with pytest.raises(ValueError, match="groups has 3, routes has 5"):
+        TrainingImages(np.zeros(3, int), routes=np.zeros(5, int))
     with pytest.raises(ValueError, match="values has 3, route has 1"):
         AnomalyMaps(np.zeros((3, 2, 2)), route=np.array(["a"]))
     rows = np.arange(2)

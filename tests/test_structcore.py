@@ -393,7 +393,7 @@ def test_a_descriptor_is_there_once(maps):
         ({"surprise": np.ones((2, 4, 4))}, r"surprise of the maps must have the shape \(2, 6, 8\)"),
         ({"ignored": np.ones((2, 4, 4), bool)}, "ignored of the maps must have the shape"),
         ({"ignored": np.ones((2, 6, 8), bool)}, "Every patch of image 0 is ignored"),
-        ({"images": TrainingImages(np.arange(3))}, "images are 3, but there are 2 rows"),
+        ({"images": TrainingImages(np.arange(3))}, "3 training images, but 2 rows"),
         ({"route": np.array(["a", "a"])}, "both route and route_distance"),
         ({"route": np.array(["a"]), "route_distance": np.ones(2)}, "values has 2, route has 1"),
     ],
