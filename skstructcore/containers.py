@@ -80,12 +80,10 @@ class TrainingImages:
 
     def forget(self, which: NDArray[np.bool_]) -> TrainingImages:
         """The same, with some images marked as gone: without their digests and names."""
-
-        def without(texts):
-            return None if texts is None else np.where(which, "", texts)
-
+        names = None if self.names is None else np.where(which, "", self.names)
+        digests = None if self.digests is None else np.where(which, "", self.digests)
         went = np.where(which & self.is_there, self._next_change, self.went)
-        return replace(self, digests=without(self.digests), names=without(self.names), went=went)
+        return replace(self, digests=digests, names=names, went=went)
 
     def is_unchanged_since(self, which: NDArray[np.bool_], among: NDArray[np.bool_]) -> bool:
         """Whether images `which` came with the last change among those `among`."""
@@ -153,9 +151,8 @@ class MemoryBank:
 
     def __repr__(self) -> str:
         size, n_features = self.values.shape
-        return (
-            f"MemoryBank({size} entries x {n_features} features, {len(self.route_names)} route(s))"
-        )
+        routes = f"{len(self.route_names)} route(s)"
+        return f"MemoryBank({size} entries x {n_features} features, {routes})"
 
     def take(self, rows: NDArray[Any] | slice) -> MemoryBank:
         """Return some of the entries; the routes stay, also those without an entry."""

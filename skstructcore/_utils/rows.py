@@ -62,10 +62,7 @@ class LazyRows(ABC):
 
 
 def image_key(key: Any, name: str) -> Any:
-    """What indexes images: an int, slice or list; IndexError for what changes or adds axes.
-
-    The ``...`` that scikit-learn adds is taken away.
-    """
+    """What indexes images, without the ``...`` that scikit-learn adds; IndexError for more axes."""
     if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
         key = key[0]
     if isinstance(key, tuple | bool | np.bool_ | None) or np.ndim(key) > 1:

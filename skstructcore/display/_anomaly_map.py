@@ -329,9 +329,8 @@ def _draw_outline(ax, values, level, **style):
 
 def _draw_color_bar(image, axes, name, threshold):
     """Say below all axes what the colours of a map mean, with a mark at the threshold."""
-    bar = image.figure.colorbar(
-        image, ax=axes.ravel().tolist(), location="bottom", shrink=0.5, aspect=40, pad=0.02
-    )
+    place = {"location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.02}
+    bar = image.figure.colorbar(image, ax=axes.ravel().tolist(), **place)
     bar.set_label(f"{name} (grey: transparent)", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     bar.ax.set_facecolor("0.6")

@@ -94,10 +94,9 @@ class OperatingPointDisplay(ScoredDisplay):
                 raise ValueError(f"{name} must be shares between 0 and 1, got {shares.tolist()}.")
         self.false_alarms_low = self.false_alarms_high = None
         if self.n_good is not None:
-            if self.false_alarms is None:
-                raise ValueError("n_good without false_alarms: give both, or none.")
-            if self.n_good < 1:
-                raise ValueError(_NO_GOOD)
+            if self.n_good < 1 or self.false_alarms is None:
+                missing = "n_good without false_alarms: give both, or none."
+                raise ValueError(_NO_GOOD if self.n_good < 1 else missing)
             n = self.n_good if self.n_independent is None else self.n_independent
             self.false_alarms_low, self.false_alarms_high = share_interval(self.false_alarms, n)
 
@@ -177,9 +176,8 @@ class OperatingPointDisplay(ScoredDisplay):
         optional = (table.get(name) for name in ("false_alarms", "smallest_found"))
         numbers = table["false_alarm_rate"], shares, *optional, asked_rate
         display = cls(*numbers, smallest_rate=float(np.nan_to_num(smallest)))
-        if "false_alarms_low" in table:
-            display.false_alarms_low = table["false_alarms_low"].to_numpy()
-            display.false_alarms_high = table["false_alarms_high"].to_numpy()
+        for name in {"false_alarms_low", "false_alarms_high"}.intersection(table):
+            setattr(display, name, table[name].to_numpy())
         return display.plot(ax)
 
     def table(self) -> pd.DataFrame:

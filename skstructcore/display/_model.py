@@ -59,8 +59,7 @@ class BankDisplay(Display):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.coordinates.shape[1:] != (2,):
-            shape = self.coordinates.shape
+        if (shape := self.coordinates.shape)[1:] != (2,):
             raise ValueError(f"coordinates must have shape (n_entries, 2), got {shape}.")
 
     @classmethod

@@ -99,10 +99,8 @@ class DescriptorDisplay(ScoredDisplay):
         ax.axvline(0, color=GREY, lw=1)
         ax.set_yticks(range(len(names)), map(as_text, names))
         ax.set_ylim(len(names) - 0.5, -0.5)
-        ax.set_xlabel(
-            "standard deviations above good training images\n"
-            "(mark: median, thick: middle half, thin: 5 to 95 %)"
-        )
+        marks = "(mark: median, thick: middle half, thin: 5 to 95 %)"
+        ax.set_xlabel(f"standard deviations above good training images\n{marks}")
         legend_beside(ax)
 
 
