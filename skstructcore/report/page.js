@@ -4,12 +4,13 @@
   const data = JSON.parse($("data").textContent);
   const images = data.images;
   const STEP = 60; // cards that are made at a time
+  const KEYS = { g: "good", d: "defect", u: "unsure" };
   const WORDS = { good: "good after all", defect: "defect", unsure: "unsure" };
   const rates = [...document.querySelectorAll("tr[data-level]")];
   let level = data.fitted; // position in `rates`
   let order = [];
-  let shown = 0;
-  let open = -1; // place in `order`
+  let nCards = 0;
+  let openPlace = -1; // in `order`, of the opened image
   let anchor = null; // where a selection with Shift begins
   const selected = new Set(); // positions of images
   const verdicts = new Map();
@@ -29,11 +30,15 @@
   function number(value, digits = 3) {
     return value === null || value === undefined ? "–" : Number(value.toPrecision(digits)).toString();
   }
+  function openImage() { return order[openPlace]; }
   function isKnown(image) { return image.error === null; }
   function isRejected(judged) { return judged.at[level] === "1"; } // an image or a part
   function decisionOf(image) {
     if (!isKnown(image)) return "unreadable";
     return isRejected(image) ? "rejected" : "accepted";
+  }
+  function decisionInWords(image) {
+    return isKnown(image) ? decisionOf(image) : "cannot be read";
   }
   // All decisions of the filter that an image comes under.
   function decisionsOf(image) {
@@ -77,7 +82,7 @@
   function label(image) {
     const parts = [image.name];
     if (image.type) parts.push(image.type);
-    parts.push(decisionOf(image) === "unreadable" ? "cannot be read" : decisionOf(image));
+    parts.push(decisionInWords(image));
     if (isKnown(image)) parts.push(`p-value ${number(image.p, 2)}`, image.short);
     if (image.part) parts.push(partInWords(image.part));
     return parts.join(", ");
@@ -103,10 +108,9 @@
   function refresh(button) {
     const i = Number(button.dataset.i);
     const image = images[i];
-    const decision = decisionOf(image);
     const badge = button.querySelector(".badge");
-    badge.className = `badge ${decision}`;
-    badge.textContent = decision === "unreadable" ? "cannot be read" : decision;
+    badge.className = `badge ${decisionOf(image)}`;
+    badge.textContent = decisionInWords(image);
     const rest = [image.type, data.routed && isKnown(image) ? image.route : null,
       isKnown(image) ? `p ${number(image.p, 2)}` : null].filter(Boolean);
     button.querySelector(".more").textContent = ` ${rest.join(" · ")}`;
@@ -157,21 +161,21 @@
         || compare.file(images[a], images[b]) || a - b;
     });
     $("cards").replaceChildren();
-    shown = 0;
+    nCards = 0;
     more();
     $("count").textContent = `${order.length} of ${images.length} images.`;
   }
   function more() {
-    const next = order.slice(shown, shown + STEP).map(card);
+    const next = order.slice(nCards, nCards + STEP).map(card);
     $("cards").append(...next);
-    shown += next.length;
-    $("more").hidden = shown >= order.length;
-    $("more").textContent = `Show more images (${order.length - shown} left)`;
+    nCards += next.length;
+    $("more").hidden = nCards >= order.length;
+    $("more").textContent = `Show more images (${order.length - nCards} left)`;
   }
 
   function focusCard(place) { // or the last one, where there are fewer
     place = Math.min(place, order.length - 1);
-    while (place >= shown && shown < order.length) more();
+    while (place >= nCards && nCards < order.length) more();
     ($("cards").children[place]?.querySelector("button") ?? $("gallery")).focus();
   }
   function select(which) {
@@ -213,7 +217,7 @@
   function galleryKey(event) {
     const focus = document.activeElement.closest(".card");
     const i = focus ? Number(focus.dataset.i) : null;
-    const said = { g: "good", d: "defect", u: "unsure" }[event.key];
+    const said = KEYS[event.key];
     if (event.key === "Escape" && selected.size) select([]);
     else if (said && (focus || (selected.size && !document.activeElement.closest("input, select")))) judge(said, i);
     else if (focus && event.key === "x") toggle(i);
@@ -242,7 +246,7 @@
       mark.setAttribute("aria-label", label(image));
       mark.firstChild.textContent = label(image);
     }
-    if (["rejected", "accepted", "false-alarm", "missed", "part"].includes($("decision").value)) list();
+    if (!["", "unreadable"].includes($("decision").value)) list();
     else document.querySelectorAll(".card").forEach(refresh);
   }
 
@@ -268,8 +272,8 @@
   // --- one image ---------------------------------------------------------------------------
   const view = { zoom: 1, x: 0, y: 0 }; // of the opened image; x and y in pixels from the middle
   function show(place) {
-    if (place !== open) Object.assign(view, { zoom: 1, x: 0, y: 0 });
-    open = place;
+    if (place !== openPlace) Object.assign(view, { zoom: 1, x: 0, y: 0 });
+    openPlace = place;
     const i = order[place];
     const image = images[i];
     $("detail-title").textContent = image.name + (image.type ? ` (${image.type})` : "");
@@ -299,10 +303,10 @@
   // The zoom at which a pixel of the original is one of the screen.
   function wholeZoom() {
     const box = document.querySelector("#stage .fit");
-    return box ? images[order[open]].size[1] / box.offsetWidth : 1;
+    return box ? images[openImage()].size[1] / box.offsetWidth : 1;
   }
   function toWhole() { // with the farthest patch in the middle
-    const { size, peak } = images[order[open]];
+    const { size, peak } = images[openImage()];
     if (!peak) return;
     view.zoom = wholeZoom();
     view.x = view.zoom > 1 ? size[1] / 2 - peak[1] : 0;
@@ -314,29 +318,29 @@
     if (!box) return;
     box.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.zoom})`;
     box.style.setProperty("--zoom", view.zoom);
-    const shown = box.querySelector(".photo");
-    shown.classList.toggle("pixelated", view.zoom >= 3 * wholeZoom());
-    if (view.zoom > 1) showOriginal(shown, images[order[open]]);
+    const photo = box.querySelector(".photo");
+    photo.classList.toggle("pixelated", view.zoom >= 3 * wholeZoom());
+    if (view.zoom > 1) showOriginal(photo, images[openImage()]);
     sayPixels();
   }
   // The file itself takes the place of its small picture, if it can be shown and still has that size.
-  function showOriginal(shown, image) {
-    if (!image.whole || shown.dataset.asked || shown.naturalWidth >= image.size[1]) return;
-    shown.dataset.asked = "yes";
+  function showOriginal(photo, image) {
+    if (!image.whole || photo.dataset.asked || photo.naturalWidth >= image.size[1]) return;
+    photo.dataset.asked = "yes";
     const original = element("img", { src: image.href });
     original.addEventListener("load", () => {
       if (original.naturalWidth !== image.size[1] || original.naturalHeight !== image.size[0]) return;
-      shown.addEventListener("load", sayPixels);
-      shown.src = original.src;
+      photo.addEventListener("load", sayPixels);
+      photo.src = original.src;
     });
   }
   function sayPixels() {
-    const shown = document.querySelector("#stage .photo");
-    const [height, width] = images[order[open]].size ?? [];
-    const has = shown?.naturalWidth;
+    const photo = document.querySelector("#stage .photo");
+    const [height, width] = images[openImage()].size ?? [];
+    const has = photo?.naturalWidth;
     $("pixels").textContent = !has ? "" : has >= width ? `All ${width} × ${height} pixels.`
-      : `${has} × ${shown.naturalHeight} of ${width} × ${height} pixels`
-        + (shown.dataset.asked ? ": the file is not where it was, or no browser shows it." : ".");
+      : `${has} × ${photo.naturalHeight} of ${width} × ${height} pixels`
+        + (photo.dataset.asked ? ": the file is not where it was, or no browser shows it." : ".");
   }
   function drawStage(i) {
     const image = images[i];
@@ -382,7 +386,7 @@
       element("tbody", {}, ...made));
   }
   function step(by) {
-    if (open + by >= 0 && open + by < order.length) show(open + by);
+    if (openPlace + by >= 0 && openPlace + by < order.length) show(openPlace + by);
   }
 
   // --- verdicts ----------------------------------------------------------------------------
@@ -419,8 +423,8 @@
     return !back;
   }
   function giveOpen(verdict) {
-    if (give(verdict, [order[open]]) && open + 1 < order.length) step(1);
-    else drawVerdict(order[open]);
+    if (give(verdict, [openImage()]) && openPlace + 1 < order.length) step(1);
+    else drawVerdict(openImage());
   }
   function drawVerdict(i) {
     document.querySelectorAll("#detail [data-verdict]").forEach((button) => {
@@ -465,12 +469,12 @@
   }
   for (const id of ["p-max", "search"]) $(id).addEventListener("input", list);
   $("more").addEventListener("click", () => {
-    const next = shown;
+    const next = nCards;
     more();
     $("cards").children[next]?.querySelector("button").focus();
   });
   new IntersectionObserver((entries) => {
-    if (entries.some((entry) => entry.isIntersecting) && shown < order.length) more();
+    if (entries.some((entry) => entry.isIntersecting) && nCards < order.length) more();
   }, { rootMargin: "400px" }).observe($("more"));
   $("level").addEventListener("input", () => setLevel(Number($("level").value)));
   $("as-fitted").addEventListener("click", () => setLevel(data.fitted));
@@ -514,29 +518,29 @@
     button.addEventListener("click", () => act(button.dataset.verdict));
   }
   for (const id of ["show-map", "show-region", "show-mask"]) {
-    $(id).addEventListener("change", () => drawStage(order[open]));
+    $(id).addEventListener("change", () => drawStage(openImage()));
   }
   $("detail").addEventListener("close", () => {
-    const i = order[open];
+    const i = openImage();
     if ($("verdict").value) list(); // a new verdict may have moved it out of what is shown
-    focusCard(order.includes(i) ? order.indexOf(i) : open);
+    focusCard(order.includes(i) ? order.indexOf(i) : openPlace);
   });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     if (!$("detail").open) { galleryKey(event); return; }
     const isSlider = event.target.type === "range";
-    const keys = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), g: () => giveOpen("good"),
-      d: () => giveOpen("defect"), u: () => giveOpen("unsure"),
+    const keys = { ArrowLeft: () => step(-1), ArrowRight: () => step(1),
       "+": () => zoomTo(2 * view.zoom), "-": () => zoomTo(view.zoom / 2), 0: () => zoomTo(1), 1: toWhole,
-      o: () => { $("show-map").checked = !$("show-map").checked; drawStage(order[open]); } };
+      o: () => { $("show-map").checked = !$("show-map").checked; drawStage(openImage()); } };
+    for (const key in KEYS) keys[key] = () => giveOpen(KEYS[key]);
     if (keys[event.key] && !(isSlider && event.key.startsWith("Arrow"))) { event.preventDefault(); keys[event.key](); }
   });
   // On paper: all cards up to the last rejected one.
   addEventListener("beforeprint", () => {
     const last = order.findLastIndex((i) => decisionOf(images[i]) === "rejected");
-    while (shown <= last) more();
-    $("printed").textContent = shown < order.length
-      ? `The ${order.length - shown} images that do not follow are accepted or cannot be read.` : "";
+    while (nCards <= last) more();
+    $("printed").textContent = nCards < order.length
+      ? `The ${order.length - nCards} images that do not follow are accepted or cannot be read.` : "";
   });
   addEventListener("storage", () => { // another open page has a new verdict
     if ($("not-kept").hidden) loadVerdicts();
