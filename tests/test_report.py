@@ -374,7 +374,7 @@ def test_a_page_of_a_file_is_not_taken_for_the_file(pipe, tmp_path):
         # Thresholds are 2 and 4: the first two are found by the whole score alone.
         ([1, 1, 3], [5, 5, 5], "dent dent good", "finds 2 more defects and loses 0; .* It helps"),
         ([1, 1, 3], [5, 5, 1], "dent good dent", "finds 1 .* loses 1; .* 1 more good .* not help"),
-        ([1, 1], [5, 5], "dent good", "It finds more and rejects more good images"),
+        ([1, 1], [5, 5], "dent good", "It finds more defects and rejects more good images"),
         ([1, 3], [5, 1], "dent dent", "It makes no difference in sum"),
         ([1, 3], [5, 1], None, "rejects 1 more images and accepts 1 .* Without labels"),
         ([1, 3], [1, 5], "dent dent", "changes no decision"),
@@ -442,7 +442,8 @@ def test_a_rejection_says_how_rare_it_is_what_decided_and_where():
         "Rejected: it scores higher than 95 % of good images.",
         "Decided by the distance of its farthest patch: 4.2 standard deviations above good images.",
         "Its farthest patch, at row 10, column 20, is at 1.50 times the threshold distance.",
-        "Around it a region of 20 × 10 pixels is over the threshold, 3.4 % of the image in all.",
+        "It lies in a region of 20 × 10 pixels over the threshold. "
+        "Such regions cover 3.4 % of the image.",
     ]
 
 

@@ -44,7 +44,7 @@ _MAP_SIDE, _MASK_SIDE = 64, 128  # finer ones are reduced, as their cells cost s
 _WORDS = (
     *("file", "name", "href", "digest", "size", "type"),
     *("whole", "error", "note"),  # whether it is all of its file; why it, or its mask, is not read
-    *("p", "score", "at", "part", "route", "z"),  # at: a digit a rate, 1 where it is rejected
+    *("p", "score", "at", "part", "route", "z"),  # at: a digit for each rate; 1: rejected
     *("short", "why", "peak"),  # in a phrase, in sentences; [row, column] of the farthest patch
 )
 _ROWS = ["peak_row", "region_top", "region_bottom"]  # of the table of `describe`
@@ -89,6 +89,7 @@ def report(
         does; the pipeline must have been fitted with ``bank__parts=``. None: what the `ImageSet`
         says, if it was.
     title : str, default="Inspection report"
+        Heading of the page.
     thumbnail : int, default=None
         Longer side of the pictures in the page, in pixels. None: 256, and 192 for more than 1,000
         images.
@@ -100,7 +101,7 @@ def report(
     batch_size : int, default=64
         Images that are scored at a time.
     verbose : int, default=0
-        Whether to show a progress bar.
+        Above 0: show a progress bar.
 
     Raises
     ------
@@ -139,8 +140,7 @@ def report(
             "that matter, with the smallest p-values for instance; or raise max_images."
         )
     types = labels_of(images, y)
-    if types is not None:
-        types = np.array([escape_name(label) for label in types])
+    types = None if types is None else np.array([*map(escape_name, types)])
     check_same_length(images=range(n_images), y=types, parts=parts)
     if parts is None and pipe[-1].part_decision_ is not None:
         parts = listed.annotations.parts
@@ -316,7 +316,7 @@ def _by_part(scorer, described, parts, rates):
 
 
 def _points(scorer, rates, rejected, types, rejected_parts):
-    """Count who is rejected at each rate: images of these types, and parts; a row a rate."""
+    """Count what is rejected, one row for each rate: images of these types, and parts."""
     members = {"images are rejected": np.ones(rejected.shape[1], bool)}
     if types is not None:
         members |= {"good ones": types == GOOD, "defects are found": types != GOOD}
@@ -334,7 +334,7 @@ def _points(scorer, rates, rejected, types, rejected_parts):
 
 
 def _by_rate(rejected):
-    """For each image or part a digit a rate: 1 where it is rejected."""
+    """For each image or part one digit for each rate: 1 where it is rejected."""
     return ["".join(map(str, row)) for row in rejected.T.astype(int)]
 
 
@@ -347,9 +347,6 @@ def as_json(value: Any) -> str:
     '{"\\\\u003c/script>":null,"p":0.123457}'
     """
     text = json.dumps(value, default=lambda number: number.item())
-    short = json.loads(
-        text,
-        parse_float=lambda digits: float(f"{float(digits):.6g}"),
-        parse_constant=lambda _: None,
-    )
+    options = {"parse_float": lambda digits: float(f"{float(digits):.6g}")}
+    short = json.loads(text, parse_constant=lambda _: None, **options)
     return json.dumps(short, separators=(",", ":")).replace("<", "\\u003c")

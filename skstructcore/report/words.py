@@ -1,4 +1,4 @@
-"""What a report says in words: of each image, of all of them, and of what was fitted on what."""
+"""What a report says in words: of each image, of all of them, of the model and its training."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def term_in_words(name: str) -> str:
 
     Examples
     --------
-    >>> term_in_words("top5"), term_in_words("surprise_max")
-    ('its 5 % farthest patches', 'the distance of its farthest patch, given what it shows')
+    >>> term_in_words("surprise_top5")
+    'its 5 % farthest patches, compared with what is usual for such content'
     """
     inner = name.removeprefix(SURPRISE)
     top = TOP.fullmatch(inner)
     words = f"its {top[1]} % farthest patches" if top else _TERMS.get(inner, inner)
-    return f"{words}, given what it shows" if name != inner else words
+    return f"{words}, compared with what is usual for such content" if name != inner else words
 
 
 def headline(row: Mapping[str, Any], least: float, size: tuple[int, int]) -> str:
@@ -95,16 +95,13 @@ def reasons(row: Mapping[str, Any], least: float) -> list[str]:
         )
     if math.isfinite(row["base_ratio"]):
         place = f"row {row['peak_row']:.0f}, column {row['peak_col']:.0f}"
-        sentences.append(
-            f"Its farthest patch, at {place}, is at {row['base_ratio']:.2f} times the "
-            "threshold distance."
-        )
+        times = f"{row['base_ratio']:.2f} times the threshold distance"
+        sentences.append(f"Its farthest patch, at {place}, is at {times}.")
     height, width = _extent(row)
     if math.isfinite(height):
-        sentences.append(
-            f"Around it a region of {width:.0f} × {height:.0f} pixels is over the threshold, "
-            f"{percent(row['area_over'])} of the image in all."
-        )
+        size, share = f"{width:.0f} × {height:.0f} pixels", percent(row["area_over"])
+        covered = f"Such regions cover {share} of the image."
+        sentences.append(f"It lies in a region of {size} over the threshold. {covered}")
     else:
         sentences.append("No patch is over the threshold distance.")
     if "nearest_route" in row and not is_unknown:
@@ -143,8 +140,8 @@ def shift_in_words(counts: pd.DataFrame) -> str:
         )
     more, wrong = gained["defects"] - lost["defects"], gained[GOOD] - lost[GOOD]
     if more * wrong > 0:
-        much = "more and rejects more" if more > 0 else "less and rejects fewer"
-        verdict = f"It finds {much} good images: what costs more decides."
+        much = "more defects and rejects more" if more > 0 else "fewer defects and rejects fewer"
+        verdict = f"It finds {much} good images: which is better depends on what each costs."
     elif more or wrong:
         verdict = f"It {'helps' if more > 0 or wrong < 0 else 'does not help'} on these images."
     else:
