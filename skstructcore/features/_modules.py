@@ -18,9 +18,8 @@ import numpy as np
 _built = WeakKeyDictionary()  # function -> module that it returned
 _checksums = WeakKeyDictionary()  # module -> (state of its tensors, checksum)
 _pickled = WeakValueDictionary()  # checksum -> module
-_KEPT = (
-    bool | float | str | tuple | None
-)  # settings also where a method sets them, as are functions
+# Settings also where a method sets them; so are functions.
+_KEPT = bool | float | str | tuple | None
 
 
 @dataclasses.dataclass(frozen=True)
