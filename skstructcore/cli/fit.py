@@ -9,8 +9,8 @@ from ._output import answer, picture_sentence, save_model, say, table_text
 _LEGEND = """
 rate: share of good images that the threshold rejects, rate_low to rate_high 90 % of the time.
 """
-_LEGEND_OF_PAINTED = """painted_found: share of painted defects found; painted_0.08: of those of
-this size, as a share of the shorter side; smallest_found: size from which on 90 % are found.
+_LEGEND_OF_PAINTED = """painted_found: share of painted defects found; painted_0.08: of this size.
+Sizes are shares of the shorter side; smallest_found: the size from which on 90 % are found.
 """
 
 _SHARD = 64  # images that a worker of a cluster gets at a time
