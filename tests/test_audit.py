@@ -107,7 +107,7 @@ def test_positions_of_an_added_product_are_numbered_on():
     assert table["name"].tolist() == [f"image {i}" for i in range(24)]
 
 
-def test_equal_images_are_found_without_images_and_near_ones_with_them():
+def test_equal_images_are_found_without_images_and_near_ones_with_them(caplog):
     images = patches(30, 0)
     images[7] = images[3]
     near = images.copy()
@@ -120,7 +120,9 @@ def test_equal_images_are_found_without_images_and_near_ones_with_them():
         frozenset(pair)
         for pair in table.loc[table["copy_of"] >= 0, ["image", "copy_of"]].to_numpy()
     }
-    assert pairs == {frozenset({3, 7}), frozenset({12, 21})}
+    assert pairs == {frozenset({3, 7}), frozenset({12, 21})} and "the fit got" not in caplog.text
+    audit(fitted(near), near + 1e-4)  # as stored anew
+    assert "30 of 30 images are none that the fit got" in caplog.text
     # Copies within a group are what a group is for.
     groups = np.arange(30)
     groups[[7, 21]] = 3, 12

@@ -132,6 +132,7 @@ def test_names_that_differ_by_their_suffix_stay_apart(pipe, parts, tmp_path):
         return sorted(path.name for path in folder.glob("*.png"))
 
     assert written("a.png") == ["a.png"]
+    assert written(*["b.png"] * 5) == ["b.png"]  # one image, listed again
     assert written("a.png", "a.bmp") == ["a.bmp.png", "a.png.png"]
     assert len(written("a.png", "a.jpg", "a.png.bmp")) == 3
     assert len(written("a.jpg", "b.png", "a.jpg.png", "c.png")) == 4

@@ -89,6 +89,8 @@ def test_training_images_are_no_evidence_of_false_alarms_and_their_copies_are_he
     assert operating_points(pipe, both, **options)["false_alarms"].tolist() == (
         operating_points(pipe, test, **options)["false_alarms"].tolist()
     )
+    good = test[test.y == "good"]  # all of them
+    assert operating_points(pipe, good, **options)["false_alarms"].notna().all()
     # A copy with a defect that cannot be seen scores as its original did, held out.
     faint = operating_points(pipe, train, **{**options, "n_painted": 24}, severity=1e-3)
     decision = pipe[-1].calibration_.decision.at(0.2)

@@ -198,6 +198,7 @@ def test_exports_hold_the_same_regions(pipe_and_images, tmp_path):
     ring = geojson["features"][0]["geometry"]["coordinates"][0]
     assert ring[0] == ring[-1] and len(ring) == len(found["polygon"][0]) + 1
     assert geojson["features"][0]["properties"]["p_value"] == found["p_value"][0]
+    assert set(geojson["features"][0]["properties"]) == set(found) - {"polygon"}
     for exported in (coco["annotations"][0], geojson["features"][0]["properties"]):
         assert exported["n_patches"] == found["n_patches"][0]
 

@@ -609,3 +609,15 @@ def test_relative_names_start_where_the_table_is(images, folder):
 
 def test_a_library_without_a_record_of_its_version_costs_no_report():
     assert set(versions_of("numpy", "no-such-library")) == {"numpy"}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_browser_shows_the_file_where_it_looks_as_on_the_page(dtype, tmp_path):
+    paths = []
+    for i, pixels in enumerate(np.random.default_rng(0).integers(90, 255, (8, 48, 48))):
+        paths.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(pixels.astype(dtype)).save(paths[-1])
+    pipe = make_structcore("efficientnet_lite0", features__image_size=48).fit(paths)
+    page = report(pipe, paths[:1], tmp_path / "r.html").read_text()
+    # In 16 bits, of which 8 are used, the file alone is black.
+    assert block(page, "data")["images"][0]["whole"] == (dtype == np.uint8)

@@ -118,7 +118,7 @@ def _places(images):
     files = [os.path.abspath(item) for item in images.items if isinstance(item, str)]
     base = os.path.commonpath(map(os.path.dirname, files)) if files else ""
     places = [_place(images, i, base) for i in range(len(images))]
-    stems, whole = Counter(str(place.with_suffix("")) for place in places), set(map(str, places))
+    stems, whole = Counter(str(place.with_suffix("")) for place in {*places}), set(map(str, places))
     # Where "a.png" keeps its suffix, its file is "a.png.png", which "a.png.bmp" must not have too.
     return base, frozenset(s for s, count in stems.items() if count > 1 or s in whole)
 

@@ -84,8 +84,8 @@ def to_geojson(regions: pd.DataFrame) -> dict[str, Any]:
     features = []
     for row in regions.to_dict("records"):
         ring = np.vstack([row["polygon"], row["polygon"][:1]]).tolist()
-        properties = {name: row[name] for name in ("image", *_PROPERTIES)}
         geometry = {"type": "Polygon", "coordinates": [ring]}
+        properties = {name: value for name, value in row.items() if name != "polygon"}
         features.append({"type": "Feature", "geometry": geometry, "properties": properties})
     return {"type": "FeatureCollection", "features": features}
 

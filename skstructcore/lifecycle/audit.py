@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
@@ -15,6 +17,8 @@ from ..neighbors.index import NeighborIndex
 from ..pipeline.steps import features_of, fitted_steps
 from ..scoring.decision import HeldOut, check_scores
 from ..scoring.predictive import FALSE_DISCOVERIES, tail_p_values
+
+_logger = logging.getLogger(__name__)
 
 __all__ = ["audit"]
 
@@ -133,6 +137,8 @@ def _nearest_patches(bank, features):
     """Distance from each bank entry to the nearest patch of each training image; NaN: not given."""
     entries, images = bank.bank_.values, bank.images_.find(digests_of(features))
     nearest = np.full((len(bank.images_), len(entries)), np.nan, dtype=np.float32)
+    if unknown := (images < 0).sum():
+        _logger.warning("%d of %d images are none that the fit got", unknown, len(images))
     of_images = (patches for _, batch in iter_placed(features) for patches in batch)
     for image, patches in zip(images, of_images, strict=True):
         if image >= 0:

@@ -111,10 +111,11 @@ def operating_points(
     check_takes_images(pipe, "operating_points")
     # Copies hold the levels that the pipeline sees: painted ones must differ by the paint alone.
     images = as_images(images).seen_through(intensity_of(pipe, channels=False))
+    is_labelled = y is not None or images.annotations.labels is not None
     good = _good(images, y)
     rates = table["false_alarm_rate"].unique()
     shares = _painted(pipe, images[good], rates, sizes, severity, n_painted, random_state)
-    if not good.all():
+    if is_labelled:
         shares = shares.join(_measured(pipe, images, good, rates))
     return table.join(shares, on="false_alarm_rate")
 

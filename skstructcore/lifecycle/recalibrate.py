@@ -81,8 +81,8 @@ def recalibrate(
     images like them (split-conformal). With the rule "expected", n fresh images, fewer than 50,
     move location and spread of the last calibration n / 50 of the way: from 3 images on the
     location, from 10 on the spread at least to within a standard error of the fresh one. In-sample
-    scores are never moved: at least 5 fresh images are needed, which decide alone, or together with
-    the old ones at `weight_old`.
+    scores are never moved: fresh images, at least 5, decide alone, or any number of them together
+    with the old ones at `weight_old`.
 
     Parameters
     ----------
@@ -107,7 +107,8 @@ def recalibrate(
         What an image that calibrated the pipeline before counts, compared with a fresh one.
         Above 0 the promise is exact only as far as the line has not changed, and nothing is known
         of the rate where the old scores are in-sample. With the rule "expected" old scores are
-        moved less, the more they count, so that thresholds are between those of 0 and 1.
+        moved to the fresh ones, less the more they count; at 0 and from 50 fresh images on these
+        decide alone.
     force : bool, default=False
         Whether to take images that look like defects, another product or another camera.
 

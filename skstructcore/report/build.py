@@ -25,6 +25,7 @@ from ..display import ScoreShiftDisplay
 from ..display.style import map_limits
 from ..images.files import split_name
 from ..images.image_list import ImageReadError, ImagesLike, StrPath, as_images
+from ..images.intensity import Intensity
 from ..images.labels import GOOD, labels_of
 from ..inference.scores import score_batch
 from ..pipeline.steps import check_takes_images, fitted_steps, intensity_of
@@ -43,7 +44,8 @@ _MAP_SIDE, _MASK_SIDE = 64, 128  # finer ones are reduced, as their cells cost s
 # is not known: of images that cannot be judged, or without labels, masks, parts, `detail`.
 _WORDS = (
     *("file", "name", "href", "digest", "size", "type"),
-    *("whole", "error", "note"),  # whether it is all of its file; why it, or its mask, is not read
+    "whole",  # whether a browser shows its file as the page shows it
+    *("error", "note"),  # why it, or its mask, is not read
     *("p", "score", "at", "part", "route", "z"),  # at: a digit for each rate; 1: rejected
     *("short", "why", "peak"),  # in a phrase, in sentences; [row, column] of the farthest patch
 )
@@ -180,11 +182,12 @@ def _opened(images, i, load_mask, folder, sides):
     opened = {"file": f"image {i}", "path": PurePath(f"image {i}")}
     if isinstance(item, str):
         place = split_name(item).path
-        opened = {"file": escape_name(item), "path": PurePath(item)}
-        opened |= {"href": _link(place, folder), "whole": place == item}
+        opened = {"file": escape_name(item), "path": PurePath(item), "href": _link(place, folder)}
     try:
         image = images.read(i)
         opened |= {"digest": images.digest(i), "size": image.size[::-1]}
+        is_plain = images.intensity is None and images.check(i, Intensity()) == "levels"
+        opened["whole"] = is_plain and isinstance(item, str) and place == item
     except ImageReadError as error:
         return {**opened, "error": escape_name(str(error))}
     opened["image"] = image_uri(image, sides[0])

@@ -409,6 +409,7 @@
     } catch { $("not-kept").hidden = false; }
     drawExport();
     document.querySelectorAll(".card").forEach(refresh);
+    if ($("detail").open) drawVerdict(openImage());
   }
   function give(verdict, which) {
     const back = which.every((i) => verdicts.get(i)?.verdict === verdict);
@@ -545,6 +546,7 @@
   addEventListener("storage", () => { // another open page has a new verdict
     if ($("not-kept").hidden) loadVerdicts();
   });
+  addEventListener("resize", () => { if ($("detail").open) drawStage(openImage()); });
   addEventListener("beforeunload", (event) => {
     if (verdicts.size && !$("not-kept").hidden) event.preventDefault();
   });

@@ -159,7 +159,7 @@ def facts(pipe: Pipeline) -> list[tuple[str, str]]:
     groups = f" in {n_groups} groups" if n_groups < bank.n_images_ else ""
     rows = [("Fitted on", f"{bank.n_images_} good images{groups}")]
     for name, dependence in (bank.dependence_ or {}).items():
-        rows.append(("Training images" if name == "all" else f"Images of {name}", str(dependence)))
+        rows.append(("At the fit" if name == "all" else f"At the fit, {name}", str(dependence)))
     if scorer.routes_.is_routed:
         rows.append(("Products", f"{len(scorer.routes_)}: {', '.join(scorer.routes_)}"))
     fresh = max(decision.held_out.fresh for decision in scorer.routes_.decisions.values())
