@@ -344,6 +344,18 @@ def test_names_that_need_quoting_are_shown_whole(pipe, tmp_path):
     assert shown == [f"$'{folder}/L\\xf6t_3.png'", f"$'{folder}/c\\x0ad.png'", f"{folder}/a\\b.png"]
 
 
+def test_parts_and_views_that_cannot_be_read_are_counted(images, tmp_path):
+    (tmp_path / "no.png").write_bytes(b"no image")
+    paths, parts = [*images.paths[:3], *[str(tmp_path / "no.png")] * 2], ["a", "a", "b", "b", "c"]
+    pipe = fit_pipe(parts=[i // 2 for i in range(19)])
+    page = report(pipe, paths, tmp_path / "r.html", parts=parts).read_text()
+    judged = [entry["part"] for entry in block(page, "data")["images"]]
+    assert [part and part["views"] for part in judged] == ["2 views"] * 2 + ["1 of 2 views"] + [
+        None
+    ] * 2
+    assert "of 3 parts (1 cannot be judged); " in page
+
+
 def test_parts_of_an_image_set_are_decided_as_a_whole(images, tmp_path):
     pipe = fit_pipe(parts=[i // 2 for i in range(19)])
     views = ImageSet(images.paths[:4], KINDS[:4], parts=["a", "a", "b", "b"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from numbers import Integral
@@ -239,9 +240,12 @@ def _content(pipe, opened, described, types, parts):
         described[_ROWS] *= units[:, :1]
         described[_COLUMNS] *= units[:, 1:]
     low, high = map_limits(heats, 1.0)
-    rejected_parts = None
+    rejected_parts, of_parts = None, ""
     if parts is not None:
-        rejected_parts, described["of_part"] = _by_part(scorer, described, parts[readable], rates)
+        rejected_parts, described["of_part"] = _by_part(scorer, described, parts, rates)
+        n_parts, n_judged = len(np.unique(parts)), rejected_parts.shape[1]
+        of_parts = f" of {n_parts} parts"
+        of_parts += f" ({n_parts - n_judged} cannot be judged)" * (n_judged < n_parts)
     known_types = None if types is None else types[readable]
     shift = ScoreShiftDisplay.of(described, scorer, known_types)
     entries = _entries(opened, described, scorer, types, (low, high))
@@ -261,7 +265,7 @@ def _content(pipe, opened, described, types, parts):
     return {
         "created": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "facts": facts(pipe),
-        "points": _points(scorer, rates, rejected, known_types, rejected_parts),
+        "points": _points(scorer, rates, rejected, known_types, rejected_parts, of_parts),
         "n_rejected": rejected[data["fitted"]].sum(),
         "n_known": len(readable),
         "shift": draw_shift(shift, readable),
@@ -308,17 +312,21 @@ def _entries(opened, described, scorer, types, limits):
 
 
 def _by_part(scorer, described, parts, rates):
-    """Which parts are rejected, by rate, and for each image what is decided about its part."""
+    """Which parts are rejected, by rate, and for each image described its part."""
+    given, parts = Counter(parts.tolist()), parts[described.index]
     table = decide_parts(scorer, described, parts)
     rejected, judged = rejections(table, scorer, rates), {}
     for row, at in zip(table.to_dict("records"), _by_rate(rejected), strict=True):
-        views = "one view" if row["n_views"] == 1 else f"{row['n_views']} views"
+        n_views, n_given = row["n_views"], given[row["part"]]
+        views = "one view" if n_views == 1 else f"{n_views} views"
+        if n_views < n_given:
+            views = f"{n_views} of {n_given} views"
         numbers = {"p": row["p_value"], "score": row["anomaly_score"], "at": at}
         judged[row["part"]] = {"name": row["part"], "views": views, **numbers}
     return rejected, [judged[part] for part in parts]
 
 
-def _points(scorer, rates, rejected, types, rejected_parts):
+def _points(scorer, rates, rejected, types, rejected_parts, of_parts):
     """Count what is rejected, one row for each rate: images of these types, and parts."""
     members = {"images are rejected": np.ones(rejected.shape[1], bool)}
     if types is not None:
@@ -328,7 +336,7 @@ def _points(scorer, rates, rejected, types, rejected_parts):
         counts = [f"{(rejected[k] & mine).sum()} of {mine.sum()}" for mine in members.values()]
         said = [f"{count} {ending}" for count, ending in zip(counts, members, strict=True)]
         if rejected_parts is not None:
-            said.insert(0, f"{rejected_parts[k].sum()} of {rejected_parts.shape[1]} parts")
+            said.insert(0, f"{rejected_parts[k].sum()}{of_parts}")
         sentence, note = f"{'; '.join(said)}.", ""
         if rate + ROUNDING < smallest:
             note = f"as at {percent(smallest)}, the smallest that can be guaranteed"
