@@ -18,8 +18,6 @@ from sklearn.pipeline import make_pipeline
 
 from skstructcore import (
     AnomalyMaps,
-    CoresetBank,
-    RoutedKNNScorer,
     StructCoreScorer,
     make_structcore,
     recalibrate,
@@ -268,7 +266,7 @@ class Squares(TransformerMixin, BaseEstimator):
 def test_places_are_in_pixels_where_the_backbone_does_not_know_them(tmp_path):
     photos = np.random.default_rng(0).integers(90, 110, (20, 64, 64, 3), dtype=np.uint8)
     photos[19, 40:56, 48:64] = 250  # patches (5, 6) to (6, 7)
-    pipe = make_pipeline(Squares(), CoresetBank(0.5), RoutedKNNScorer(), StructCoreScorer())
+    pipe = make_pipeline(Squares(), *make_structcore(bank__ratio=0.5)[2:].named_steps.values())
     page = report(pipe.fit(photos[:18]), photos[18:], tmp_path / "r.html").read_text()
     entry = block(page, "data")["images"][1]
     assert entry["peak"][0] in (44, 52) and entry["peak"][1] in (52, 60)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.pipeline import make_pipeline
 
-from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
+from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer, make_structcore
 from skstructcore.display import DriftDisplay
 from skstructcore.lifecycle import DriftMonitor
 
@@ -21,9 +21,9 @@ def test_drift_display_marks_alarms_and_needs_a_limit_for_every_test(texts):
 def test_alarms_say_of_which_route_they_are():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 4)) + np.repeat([[0.0], [50.0]], 100, axis=0)
-    pipe = make_pipeline(CoresetBank(0.2), RoutedKNNScorer(routing="auto"), StructCoreScorer())
-    pipe.fit(X, coresetbank__categories=["a"] * 100 + ["b"] * 100)
-    stream = rng.normal(size=(60, 4)) * 2.2 + 50  # of b, wider than before
+    pipe = make_structcore(bank__ratio=0.2)[2:]
+    pipe.fit(X, bank__categories=["a"] * 100 + ["b"] * 100)
+    stream = rng.normal(size=(60, 4)) * 3 + 50  # of b, wider than before
     display = DriftDisplay.from_estimator(pipe, stream)
     named = {name for _, name in display.alarms}
     assert named and named <= set(display.log10_evidence) and all("b: " in name for name in named)
