@@ -514,10 +514,10 @@ def op_command_cache(case, path):
     folder = case.pipe[0].memory
     cached = [file for file in Path(folder).rglob("*") if file.is_file() and not file.suffix]
     said = command("cache", folder)
-    assert said["images"] == len(cached) > 0
+    assert said["results"] == len(cached) > 0
     assert said["bytes"] == sum(file.stat().st_size for file in cached)
     before = case.pipe.score_samples(case.test)
-    assert command("cache", folder, "--max-size", 0)["images"] == 0
+    assert command("cache", folder, "--max-size", 0)["results"] == 0
     np.testing.assert_array_equal(case.pipe.score_samples(case.test), before)
 
 
