@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from .._version import __version__
 from ..features._backbone import PatchFeatures
-from ..features._modules import is_module, module_checksum
+from ..features._modules import instructions, is_module, module_checksum
 
 _WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose")  # of our own estimators
 
@@ -58,8 +58,6 @@ def _stand_in(value):
         return [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, frozenset | set):  # in an order that differs between processes
-        return sorted(map(repr, value))
-    if isinstance(value, CodeType):  # no source: lambdas of one line share it
-        return [value.co_code.hex(), value.co_names, value.co_consts]
+    if isinstance(value, CodeType | frozenset | set):  # no source: lambdas of one line share it
+        return instructions(value)
     return f"{type(value).__name__} {joblib.hash(value)}"

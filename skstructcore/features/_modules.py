@@ -197,18 +197,18 @@ def _source(code):
     try:
         source = inspect.getsource(code)
     except (OSError, TypeError):
-        return "" if code is None else _instructions(code)
+        return "" if code is None else instructions(code)
     is_one_of_several = code.co_name == "<lambda>" and source.count("lambda") > 1  # of a line
-    return _instructions(code) if is_one_of_several else source
+    return instructions(code) if is_one_of_several else source
 
 
-def _instructions(code):
+def instructions(code):
     """Text of a code object, or of one of its constants, without addresses."""
-    if isinstance(code, frozenset):
+    if isinstance(code, frozenset | set):  # in an order that differs between processes
         return repr(sorted(map(repr, code)))
     if not isinstance(code, CodeType):
         return repr(code)
-    return f"{code.co_code.hex()} {code.co_names} {[*map(_instructions, code.co_consts)]}"
+    return f"{code.co_code.hex()} {code.co_names} {[*map(instructions, code.co_consts)]}"
 
 
 def stand_in(model):
