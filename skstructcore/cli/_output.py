@@ -27,13 +27,18 @@ class Refused(click.ClickException):
     exit_code = USAGE
 
 
-_REGIONS = b'{"info": {"description": "Regions found by skstructcore"}'  # of `to_coco`
+def _is_of_regions(start):
+    from ..inference.region_files import INFO
+
+    return start.startswith(json.dumps({"info": INFO})[:-1].encode())
+
+
 #: How files begin that a command may replace, by what it writes.
 _BEGINS = {
     "a text file": lambda start: b"\0" not in start,
     "a model": lambda start: start[8:].startswith(b'{"__metadata__": {'),
     "an ONNX file": lambda start: start.startswith(b"\x08"),
-    "a file of regions": lambda start: start.startswith(_REGIONS),
+    "a file of regions": _is_of_regions,
 }
 
 

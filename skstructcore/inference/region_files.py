@@ -13,7 +13,8 @@ from ..images.masks import fill_polygons
 
 __all__ = ["to_coco", "to_geojson"]
 
-_INFO = {"description": "Regions found by skstructcore"}
+#: How files of `to_coco` begin, by which commands know them again.
+INFO = {"description": "Regions found by skstructcore"}
 # Columns that become properties as they are.
 _PROPERTIES = (
     "region area n_patches mean peak peak_row peak_col p_value touches_border too_small route"
@@ -63,7 +64,7 @@ def to_coco(regions: pd.DataFrame, images: ImagesLike | None = None) -> dict[str
         annotation |= {"iscrowd": 0, "score": row["peak"]}
         annotations.append(annotation | {name: row[name] for name in _PROPERTIES})
     lists = {"images": listed, "annotations": annotations}
-    return {"info": _INFO, "categories": [{"id": 1, "name": "anomaly"}], **lists}
+    return {"info": INFO, "categories": [{"id": 1, "name": "anomaly"}], **lists}
 
 
 def to_geojson(regions: pd.DataFrame) -> dict[str, Any]:
