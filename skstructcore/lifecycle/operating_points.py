@@ -111,11 +111,11 @@ def operating_points(
     check_takes_images(pipe, "operating_points")
     # Copies hold the levels that the pipeline sees: painted ones must differ by the paint alone.
     images = as_images(images).seen_through(intensity_of(pipe, channels=False))
-    is_labelled = y is not None or images.annotations.labels is not None
-    good = _good(images, y)
+    labels = images.annotations.labels if y is None else y
+    good = _good(labels, len(images))
     rates = table["false_alarm_rate"].unique()
     shares = _painted(pipe, images[good], rates, sizes, severity, n_painted, random_state)
-    if is_labelled:
+    if labels is not None:
         shares = shares.join(_measured(pipe, images, good, rates))
     return table.join(shares, on="false_alarm_rate")
 
@@ -141,11 +141,10 @@ def _check_numbers(values, name, *limits, **options):
         check_number(value, name, *limits, **options)
 
 
-def _good(images, y):
-    labels = images.annotations.labels if y is None else y
+def _good(labels, n_images):
     if labels is None:
-        return np.ones(len(images), dtype=bool)
-    good = ~is_anomalous(check_per_image(labels, len(images), "y"), both=False)
+        return np.ones(n_images, dtype=bool)
+    good = ~is_anomalous(check_per_image(labels, n_images, "y"), both=False)
     if not good.any():
         raise ValueError("There is no good image into which defects could be painted: give some.")
     return good
