@@ -40,7 +40,7 @@ def walk(root: Path, without: Iterable[StrPath] = (), *, tell: bool = True) -> l
         folders[:] = sorted(
             n for n in folders if n.lower() not in MASK_FOLDERS and not n.startswith(".")
         )
-        here = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        here = [Path(folder, name) for name in sorted(names)]
         files += here
         images += images_among(here)
     if tell:

@@ -54,7 +54,7 @@ def describe(pipe: Pipeline, X: ImagesLike | AnomalyMaps) -> pd.DataFrame:
          image  is_anomalous
     0  image 0          True
     """
-    scorer, X = _opened(pipe, X, "describe")
+    scorer, X = _scorer_and_images(pipe, X, "describe")
     table = scorer.describe(_maps_of(pipe, X))
     table.insert(0, "image", names_of(X))
     return table
@@ -100,7 +100,7 @@ def describe_parts(
     0    18        3         False    image 1
     1    19        3          True    image 5
     """
-    scorer, X = _opened(pipe, X, "describe_parts")
+    scorer, X = _scorer_and_images(pipe, X, "describe_parts")
     check_fitted_with_parts(scorer)
     names = names_of(X)
     if parts is None and isinstance(X, ImageList):
@@ -166,7 +166,7 @@ def regions(
     >>> table["polygon"][0].tolist()
     [[5.0, 2.0], [8.0, 2.0], [8.0, 4.0], [5.0, 4.0]]
     """
-    scorer, X = _opened(pipe, X, "regions")
+    scorer, X = _scorer_and_images(pipe, X, "regions")
     routes = scorer.routes_ if false_alarm_rate is None else scorer.routes_.at(false_alarm_rate)
     check_number(min_area, "min_area", 0, closed="left")
     maps = check_maps(scorer, _maps_of(pipe, X), reset=False)
@@ -180,7 +180,7 @@ def regions(
     return table
 
 
-def _opened(pipe, X, function):
+def _scorer_and_images(pipe, X, function):
     """The last step, and the images with names that stay."""
     scorer = pipe[-1] if isinstance(pipe, Pipeline) else None
     if not isinstance(scorer, StructCoreScorer):
